@@ -1,0 +1,51 @@
+"""All or nothing: what is written appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a free name beside `path`; what the caller makes there becomes `path` at the end.
+
+    If the body raises, an interrupt included, what was made is removed and `path` is as before.
+    """
+    path = Path(os.path.realpath(path))
+    temporary = _beside(path, "partial")
+    try:
+        yield temporary
+        if temporary.is_dir() and path.exists():
+            _swap_folder(temporary, path)
+        else:
+            os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _beside(path: Path, what: str) -> Path:
+    # The suffix stays last: it tells the format.
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.{what}{path.suffix}")
+
+
+def _swap_folder(new: Path, path: Path) -> None:
+    old = _beside(path, "replaced")
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
