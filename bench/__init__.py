@@ -1,0 +1,1 @@
+"""Measurements of pyquant beside other libraries and beside the machine's own limits."""

@@ -1,0 +1,81 @@
+"""`python -m bench elementwise | overhead | checkpoint | import`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(float(part)) for part in text.split(",")]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("elementwise", "beside other libraries and the machine's limits, judged by the targets"),
+        ("overhead", "the calls on 10 elements alone"),
+    ):
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("--json", type=Path, metavar="FILE", help="write every sample's summary")
+        sub.add_argument("--plot", type=Path, metavar="FILE.png", help="draw speed against size")
+        sub.add_argument("--quick", action="store_true", help="few cases, under a minute")
+        sub.add_argument(
+            "--only", action="append", default=[], metavar="PATTERN",
+            help="cases whose name holds PATTERN (* and ? as in the shell); may be repeated",
+        )  # fmt: skip
+        sub.add_argument("--threads", type=_numbers, metavar="1,2")
+        sub.add_argument("--sizes", type=_numbers, metavar="1e5,1e7")
+        sub.add_argument(
+            "--peers", type=lambda text: [p for p in text.split(",") if p], metavar="torch,numba",
+            help="these peers only; empty: none but the limits",
+        )  # fmt: skip
+        sub.add_argument(
+            "--check", action="store_true", help="exit with status 1 where a target is missed"
+        )
+    sub = commands.add_parser("checkpoint", help="a 2 GB file through the command line")
+    sub.add_argument("--gigabytes", type=float, default=2.0)
+    sub.add_argument("--rounds", type=int, default=5)
+    sub.add_argument("--folder", type=Path, help="where the files go (default: temporary files)")
+    sub = commands.add_parser("import", help="import time beyond NumPy")
+    sub.add_argument("--rounds", type=int, default=20)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark; 1 where a target is missed (elementwise: with --check only)."""
+    given = _parser().parse_args(arguments)
+    if given.command == "import":
+        from bench import import_time
+
+        return 0 if import_time.run(given.rounds) else 1
+    if given.command == "checkpoint":
+        from bench import checkpoint
+
+        return 0 if checkpoint.run(given.gigabytes, given.rounds, given.folder) else 1
+
+    from bench import elementwise
+
+    report = elementwise.run(
+        only=["*quantize n=10"] if given.command == "overhead" else given.only,
+        sizes=given.sizes,
+        threads=given.threads,
+        peers=given.peers,
+        quick=given.quick,
+    )
+    report.print()
+    if given.json is not None:
+        report.write_json(given.json)
+    if given.plot is not None:
+        from bench.plot import draw
+
+        draw(report, given.plot)
+    missed = any(not verdict.met for verdict in report.verdicts())
+    return 1 if given.check and missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
