@@ -6,7 +6,9 @@ member's with what its compressed bytes can hold, those with the file.
 
 from __future__ import annotations
 
+import ast
 import json
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -33,6 +35,10 @@ NPY_SUFFIX = ".npy"
 NPY_TENSOR = "arr_0"
 """Name of the only tensor of a ``.npy`` file: the one ``numpy.savez`` gives it."""
 
+# version: (bytes of the length field, encoding)
+_HEADERS = {b"\1\0": (2, "latin-1"), b"\2\0": (4, "latin-1"), b"\3\0": (4, "utf-8")}
+_MAX_HEADER = 10_000  # the limit NumPy has too: a literal costs the parser far more than its bytes
+
 _MEMBER = ".npy"
 _RECORD_MEMBER = f"__{KEY}__"
 _METHODS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}  # most bytes one byte can become
@@ -50,33 +56,58 @@ class _Header(NamedTuple):
     begin: int
 
 
+def _literal(stream: IO[bytes]) -> dict[str, Any]:
+    """Read the front of a ``.npy`` stream and return its header as a dictionary.
+
+    ``numpy.lib.format`` would first allocate what the length field asks for, up to 4 GB.
+    """
+    front = stream.read(8)
+    if front[:6] != b"\x93NUMPY" or front[6:] not in _HEADERS:
+        raise ValueError("it does not begin with the magic string of a known version")
+    size, encoding = _HEADERS[front[6:]]
+    length = int.from_bytes(stream.read(size), "little")
+    if length > _MAX_HEADER:
+        raise ValueError(f"it has {length} bytes, at most {_MAX_HEADER} are read")
+    text = stream.read(length).decode(encoding)
+    try:
+        header = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise ValueError("it is no literal of Python") from None
+    if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
+        raise ValueError("it must have descr, fortran_order and shape")
+    return header
+
+
+def _dtype(descr: Any) -> np.dtype[Any]:
+    try:
+        return np.lib.format.descr_to_dtype(descr)
+    except Exception as error:  # NumPy raises about anything for a descr that is none
+        raise ValueError(f"descr {str(descr)[:40]!r} is not understood") from error
+
+
 def _read_header(stream: IO[bytes], name: str, total: int) -> _Header:
     """Read the header of a ``.npy`` stream of `total` bytes and check that they add up."""
     try:
-        version = np.lib.format.read_magic(stream)
-        readers = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        if version not in readers:
-            raise ValueError(f"it has version {version}, allowed are 1.0 and 2.0")
-        shape, fortran_order, dtype = readers[version](stream)
-        begin = stream.tell()
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        header = _literal(stream)
+        dtype = _dtype(header["descr"])
+        if not isinstance(header["shape"], tuple) or not isinstance(header["fortran_order"], bool):
+            raise ValueError("shape must be a tuple and fortran_order a bool")
+    except ValueError as error:
         raise ValueError(f"array {name!r} has a damaged header: {error}") from None
+    begin = stream.tell()
     if dtype.hasobject:
         raise ValueError(f"array {name!r} holds pickled objects, which are never loaded")
     if dtype.itemsize == 0:
         raise ValueError(f"array {name!r} has elements of no size ({dtype})")
     try:
-        spec = TensorSpec(name, dtype_name(dtype), checked_shape(shape, dtype.itemsize))
+        spec = TensorSpec(name, dtype_name(dtype), checked_shape(header["shape"], dtype.itemsize))
     except ValueError as error:
         raise ValueError(f"array {name!r}: {error}") from None
     if begin + spec.nbytes != total:
         raise ValueError(
             f"array {name!r} declares {spec.nbytes} bytes ({spec}), but {total - begin} are there"
         )
-    return _Header(spec, dtype, bool(fortran_order), begin)
+    return _Header(spec, dtype, header["fortran_order"], begin)
 
 
 def _read_data(stream: IO[bytes], header: _Header, buffer: Array | None) -> Array:
@@ -107,9 +138,11 @@ class NpyFile:
         self._file = open(path, "rb")
         try:
             self._header = _read_header(self._file, NPY_TENSOR, path.stat().st_size)
-        except ValueError as error:
+        except BaseException as error:
             self._file.close()
-            raise ValueError(f"{path}: {error}") from None
+            if isinstance(error, ValueError):
+                raise ValueError(f"{path}: {error}") from None
+            raise
         self.specs = {NPY_TENSOR: self._header.spec}
 
     def read(self, name: str, buffer: Array | None = None) -> Array:
@@ -126,7 +159,10 @@ class NpyFile:
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
     EOFError,
+    OSError,
+    OverflowError,
     ValueError,
     NotImplementedError,
     RuntimeError,
