@@ -113,9 +113,7 @@ def run(
     machine = describe()
     load = machine["load average before"]
     if load is not None and load > available / 2:
-        notes.append(
-            f"the machine was busy (load {load:.1f}): two-thread figures mean little"
-        )
+        notes.append(f"the machine was busy (load {load:.1f}): two-thread figures mean little")
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for group, counts in _sets(wanted, list(PEERS) if peers is None else peers):

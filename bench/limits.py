@@ -34,7 +34,8 @@ def compile_limits(folder: Path) -> Path:
     command = [*compiler.split(), *FLAGS, str(SOURCE), "-o", str(library), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LimitsUnavailable(done.stderr.strip().splitlines()[-1])
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise LimitsUnavailable(f"{compiler} fails: {last}")
     return library
 
 
