@@ -45,14 +45,15 @@ def cli(monkeypatch, capsys):
 
     def call(*args):
         monkeypatch.setattr(sys, "argv", ["pyquant", *map(str, args)])
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             main()
             status = 0
         except SystemExit as stop:
             status = stop.code
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         return Outcome(status or 0, *capsys.readouterr())
 
     return call
@@ -317,6 +318,12 @@ def test_bad_index(cli, shards, tmp_path, index, words):
     assert not (tmp_path / "out").exists()
 
 
+def test_collision_across_shards(cli, shards, tmp_path):
+    (shards / "model.safetensors.index.json").unlink()
+    safetensors_numpy.save_file({"half.scale": np.ones(2)}, shards / "extra.safetensors")
+    assert_refused(cli("quantize", shards, tmp_path / "out"), "'half.scale'", "'half'")
+
+
 def test_tensor_in_two_shards(cli, shards, tmp_path):
     (shards / "model.safetensors.index.json").unlink()
     safetensors_numpy.save_file({"half": TENSORS["half"]}, shards / "extra.safetensors")
@@ -516,7 +523,7 @@ def many(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_interrupted_in_the_middle(many, tmp_path, stop, kind):
     source, out = (many / "a.safetensors", "q.npz") if kind == "file" else (many, "q")

@@ -58,8 +58,10 @@ def test_round_trip_of_quantized_arrays(path, how):
 
 @pytest.mark.parametrize(
     "dtype",
-    ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
-    + ["float16", "float32", "float64", "complex64"],
+    [
+        *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+        *("float16", "float32", "float64", "complex64"),
+    ],
 )
 def test_round_trip_of_plain_arrays(path, dtype):
     arrays = {

@@ -442,7 +442,7 @@ def test_random_damage(tmp_path, suffix):
             pq.load(path)
             loaded += 1
         except ValueError as error:
-            assert type(error) is ValueError  # noqa: PT017
+            assert type(error) is ValueError
     assert 0 < loaded < 1500
 
 
@@ -459,4 +459,4 @@ def test_random_damage_of_npy(tmp_path):
         try:
             pq.load(path)
         except ValueError as error:
-            assert type(error) is ValueError  # noqa: PT017
+            assert type(error) is ValueError

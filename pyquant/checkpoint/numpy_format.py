@@ -135,7 +135,7 @@ class NpyFile:
         self.path = path
         self.metadata: dict[str, str] = {}
         self.record: str | None = None
-        self._file = open(path, "rb")
+        self._file = open(path, "rb")  # noqa: SIM115 - close() does
         try:
             self._header = _read_header(self._file, NPY_TENSOR, path.stat().st_size)
         except BaseException as error:
@@ -309,7 +309,7 @@ class NpyWriter:
             )
         self._spec = _npy_spec(layout.specs[0], NPY_SUFFIX)
         self.written: dict[str, int] = {}
-        self._file = open(path, "xb")
+        self._file = open(path, "xb")  # noqa: SIM115 - close() does
 
     def write(self, name: str, array: Array) -> None:
         np.lib.format.write_array(self._file, stored_array(array, self._spec), allow_pickle=False)

@@ -50,7 +50,7 @@ class SafetensorsFile:
         self._begin: dict[str, int] = {}
         self.metadata = self._read_header()
         self.record = self.metadata.pop(KEY, None)
-        self._file = open(path, "rb", buffering=0)
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - close() does
 
     def _read_header(self) -> dict[str, str]:
         library = _library()
@@ -117,7 +117,7 @@ class SafetensorsWriter:
                 self._place(spec)
         self._start = _LENGTH_BYTES + self._header_room()
         self.written: dict[str, int] = {}
-        self._file = open(path, "xb", buffering=0)
+        self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - close() does
 
     def _place(self, spec: TensorSpec) -> int:
         self._begin[spec.name] = self._end

@@ -58,6 +58,10 @@ class Checkpoint(NamedTuple):
     def is_folder(self) -> bool:
         return self.path.is_dir()
 
+    def stored(self) -> dict[str, TensorSpec]:
+        """Return everything that is stored: tensors, scales and zero points."""
+        return {name: spec for part in self.parts for name, spec in part.file.specs.items()}
+
     def where(self) -> dict[str, Part]:
         """Return the part that holds each tensor, in the order of the files."""
         return {name: part for part in self.parts for name in part.names}

@@ -44,6 +44,9 @@ ML_DTYPES = frozenset(name for name in _TYPES if name.startswith(("bfloat", "flo
 FLOAT_TYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
 """Element types that can be quantized."""
 
+REAL_TYPES = frozenset(_TYPES) - {"complex64"}
+"""Element types that hold real numbers."""
+
 _MAX_RANK = 32  # what every supported NumPy can hold
 _MAX_BYTES = 2**63 - 1
 

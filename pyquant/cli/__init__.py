@@ -18,7 +18,7 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         _refuse("the command line needs more packages: pip install pyquant[cli]")
-    signal.signal(signal.SIGTERM, _stop)
+    _end_by_exception()
     try:
         app()
     except (ValueError, OSError, MemoryError, ImportError) as error:
@@ -30,6 +30,14 @@ def _refuse(sentence: str) -> NoReturn:
     raise SystemExit(1)
 
 
+def _end_by_exception() -> None:
+    """Let requests to end become exceptions, so that unfinished output is removed."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # nohup ignores SIGHUP, and that should stay so.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
+
+
 def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
-    """Turn a request to end into an exception, so that unfinished output is removed."""
     raise SystemExit(128 + signum)

@@ -11,7 +11,7 @@ import numpy as np
 import pyquant as pq
 from pyquant.checkpoint.replacing import replacing
 from pyquant.checkpoint.source import Part, opened
-from pyquant.checkpoint.tensors import Array, shape_text
+from pyquant.checkpoint.tensors import REAL_TYPES, Array, dtype_name, shape_text
 from pyquant.cli.console import finite, json_text, print_table
 
 
@@ -68,7 +68,7 @@ def _comparable(
     """Return both as floats that hold every value they have: float32 or float64."""
     plain = [v.dequantize() if isinstance(v, pq.QuantizedArray) else v for v in (x, y)]
     for v in plain:
-        if v.dtype.kind not in "biufV":
+        if dtype_name(v.dtype) not in REAL_TYPES:
             raise ValueError(f"tensor {name!r} is {v.dtype}, only real numbers can be compared")
     wide = any(v.dtype.kind in "iu" or v.dtype == np.float64 for v in plain)
     dtype = np.float64 if wide else np.float32

@@ -19,7 +19,7 @@ def run(source_path: Path, out: Path, overwrite: bool) -> None:
         refuse_target(source, out, overwrite)
         if not any(part.records for part in source.parts):
             raise ValueError(f"{source_path} has no quantized tensors")
-        before = sum(spec.nbytes for part in source.parts for spec in part.file.specs.values())
+        before = sum(spec.nbytes for spec in source.stored().values())
         layouts = [_layout(part) for part in source.parts]
         with steps(before) as done:
             after = rewrite(source, out, layouts, lambda part: _tensors(part, done))

@@ -93,7 +93,9 @@ def run(
         work = Work(settings, measure=report is not None)
         _refuse_idle_globs(source, settings.include)
         layouts = [work.layout(part, grid) for part in source.parts]
-        before = sum(spec.nbytes for part in source.parts for spec in part.file.specs.values())
+        stored = source.stored()
+        refuse_collisions(work.records, stored)
+        before = sum(spec.nbytes for spec in stored.values())
         with steps(before) as work.done:
             after = rewrite(source, out, layouts, work.tensors)
         if report:
@@ -128,12 +130,12 @@ class Work:
     """The quantization of one checkpoint, part by part, and what was measured of it."""
 
     def __init__(self, settings: Settings, measure: bool) -> None:
+        self.records: dict[str, Record] = {}
         self.done: Steps = lambda name, line, nbytes: None
         self.measured: list[dict[str, Any]] = []
         self.quantized = self.kept = 0
         self._settings = settings
         self._measure = measure
-        self._records: dict[str, Record] = {}
 
     def layout(self, part: Part, grid: pq.QuantParams) -> Layout:
         """Decide everything about the new file that does not depend on the data."""
@@ -142,8 +144,7 @@ class Work:
             for name in part.names
             if name not in part.records and _wanted(part.file.specs[name], self._settings)
         }
-        refuse_collisions(records, part.file.specs)
-        self._records |= records
+        self.records |= records
         specs = [
             made
             for spec in part.file.specs.values()
@@ -154,17 +155,18 @@ class Work:
 
     def tensors(self, part: Part) -> Tensors:
         """Yield what is to be stored; tensors that were quantized before stay as they are."""
+        names = set(part.names)
         for name, array in read_ahead(part.file, list(part.file.specs)):
-            if name in self._records:
+            if name in self.records:
                 yield from self._quantized(name, array)
                 self.quantized += 1
                 continue
             yield name, array
-            self.kept += name in part.names
+            self.kept += name in names
             self.done(name, f"{name}  kept  {part.file.specs[name]}", array.nbytes)
 
     def _quantized(self, name: str, array: Array) -> Tensors:
-        record = self._records[name]
+        record = self.records[name]
         try:
             q = self._settings.quantize(array, packed=record.packed)
         except ValueError as error:
@@ -183,7 +185,7 @@ class Work:
         figures = {
             key: finite(getattr(error, key)) for key in ("mse", "sqnr_db", "max_abs", "clipped")
         }
-        record = asdict(self._records[name])
+        record = asdict(self.records[name])
         sizes = {"bytes_in": array.nbytes, "bytes_out": q.nbytes}
         self.measured.append({"name": name, **record, **sizes, **figures})
         return f"SQNR {error.sqnr_db:.1f} dB"
