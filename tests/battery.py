@@ -1,0 +1,126 @@
+"""Run as a script: one digest per operation, type and granularity, as JSON on standard output.
+
+`test_isa.py` starts it under every CPU variant and several thread counts and compares the digests.
+"""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+import reference
+from cases import SCALES, hard_values, random_generator, random_params
+
+import pyquant as pq
+from pyquant import ops
+
+# Small enough for a single run of a kernel with a remainder; and big enough for several threads.
+SHAPES = {"small": (3, 7, 37), "big": (5, 257, 1031)}
+WHERE = {
+    "tensor": (None, None), "axis0": (0, None), "axis1": (1, None), "axis2": (2, None),
+    "block0": (0, 2), "block1": (1, 32), "block2": (2, 32), "odd_block2": (2, 5),
+}  # fmt: skip
+STORAGE = ["int8", "uint8", "int16", "uint16"]
+
+
+def float_types() -> dict[str, np.dtype]:
+    types = {name: np.dtype(name) for name in ("float16", "float32", "float64")}
+    try:
+        import ml_dtypes
+    except ImportError:
+        return types
+    return types | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+def digest(*arrays) -> str:
+    result = hashlib.sha256()
+    for array in arrays:
+        array = np.asarray(array)
+        result.update(f"{array.dtype}{array.shape}".encode())
+        result.update(array.tobytes())
+    return result.hexdigest()
+
+
+def elementwise(name, shape, where):
+    axis, block_size = WHERE[where]
+    place = {"axis": axis, "block_size": block_size}
+    params_shape = reference.params_shape(shape, axis, block_size)
+    wide = (random_generator(name, where).standard_normal(shape) * 60).astype(np.float32)
+    for type_name, x_type in float_types().items():
+        x = wide.astype(x_type)
+        yield f"calibrate/{type_name}", digest(
+            *(v for scheme in ("symmetric", "affine")
+              for p in [pq.calibrate(x, scheme=scheme, **place)]
+              for v in (p.scale, p.zero_point)))  # fmt: skip
+        x.flat[:4] = [np.nan, np.inf, -np.inf, -0.0]
+        for dtype in STORAGE if name == "small" else ["int8", "uint16"]:
+            params = random_params(random_generator(where), params_shape, *reference.grid(dtype))
+            q = ops.quantize_linear(x, *params, dtype=dtype, **place)
+            yield f"quantize/{type_name}/{dtype}", digest(q)
+            if type_name != "float64":
+                back = ops.dequantize_linear(q, *params, dtype=type_name, **place)
+                yield f"dequantize/{dtype}/{type_name}", digest(back)
+        params = random_params(random_generator(where), params_shape, -8, 7)
+        fake = pq.fake_quantize(x, pq.QuantParams(*params, "int4", **place))
+        yield f"fake_quantize/{type_name}", digest(fake)
+    grad = wide[::-1].copy()
+    params = pq.QuantParams(*params, "int4", **place)
+    yield "fake_quantize_grad", digest(*pq.fake_quantize_grad(grad, wide, params))
+
+
+def integers(name, shape):
+    rng = random_generator(name)
+    acc = rng.integers(-(1 << 31), 1 << 31, shape, dtype=np.int32) >> 8
+    for axis in (None, 0, 1, 2):
+        n = () if axis is None else shape[axis]
+        multiplier = (2.0 ** rng.uniform(-20, -12, n)).astype(np.float32)
+        for dtype in STORAGE:
+            for options in ({}, {"mode": "fixed"}, {"mode": "fixed", "rounding": "single"}):
+                q = ops.requantize(acc, multiplier, 1, dtype=dtype, axis=axis, **options)
+                yield f"requantize/{axis}/{dtype}/{'/'.join(options.values())}", digest(q)
+    for bits in range(1, 17):
+        kind = "int8" if bits <= 8 else "int16"
+        codes = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), shape).astype(kind)
+        packed = ops.pack_bits(codes, bits)
+        yield f"pack_bits/{bits}", digest(packed, ops.unpack_bits(packed, bits, shape))
+        plain = ops.unpack_bits(packed, bits, shape, signed=False)
+        yield f"unpack_bits_unsigned/{bits}", digest(plain)
+
+
+def hard():
+    for scale_name, scale in SCALES.items():
+        for type_name, x_type in float_types().items():
+            x = hard_values(scale, -32768, 32767, random_generator(scale_name), 4000, x_type)
+            for dtype in STORAGE:
+                z = sum(reference.grid(dtype)) // 3
+                q = ops.quantize_linear(x, scale, z, dtype=dtype)
+                back = ops.dequantize_linear(q, scale, z)
+                yield f"{scale_name}/{type_name}/{dtype}", digest(q, back)
+
+
+def dynamic(shape):
+    x = random_generator("dynamic").standard_normal(shape).astype(np.float32)
+    yield "dynamic", digest(*ops.dynamic_quantize_linear(x))
+    q = pq.quantize(x, dtype="int4", axis=1, block_size=32, packed=True)
+    error = pq.error(x, q)
+    values = [error.mse, error.sqnr_db, error.max_abs, error.cosine, error.clipped]
+    yield "pq_quantize_and_error", digest(q.data, q.scale, q.dequantize(), np.array(values))
+
+
+def run() -> dict[str, str]:
+    results = dict(hard())
+    for name, shape in SHAPES.items():
+        for where in WHERE:
+            for key, value in elementwise(name, shape, where):
+                results[f"{name}/{where}/{key}"] = value
+        for key, value in (*integers(name, shape), *dynamic(shape)):
+            results[f"{name}/{key}"] = value
+    return results
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    json.dump(
+        {"isa": pq.runtime_info()["isa"], "threads": pq.get_num_threads(), "digests": run()},
+        sys.stdout,
+    )

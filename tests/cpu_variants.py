@@ -1,0 +1,31 @@
+"""Which CPU variants this machine can run, from the library's own report."""
+
+import platform
+
+import pyquant as pq
+
+ORDER = {
+    "x86": ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amxint8"],
+    "arm": ["scalar", "neon", "neondot", "neoni8mm"],
+}
+
+
+def known() -> list[str]:
+    arm = platform.machine().lower() in ("aarch64", "arm64")
+    return ORDER["arm" if arm else "x86"]
+
+
+def available() -> list[str]:
+    return list(pq.runtime_info()["available"])
+
+
+def missing() -> list[str]:
+    return [name for name in known() if name not in available()]
+
+
+def chosen() -> str:
+    return str(pq.runtime_info()["isa"])
+
+
+def gpu() -> str:
+    return str(pq.runtime_info().get("gpu") or "none")
