@@ -246,13 +246,13 @@ def test_failed_save_keeps_the_old_file(path):
 
 
 def test_interrupted_save_leaves_nothing(path, monkeypatch):
-    from pyquant.checkpoint import numpy_format, safetensors_format
+    from pyquant.checkpoint import npz, safetensors_format
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(safetensors_format, "stored_array", interrupt)
-    monkeypatch.setattr(numpy_format, "stored_array", interrupt)
+    monkeypatch.setattr(npz, "stored_array", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pq.save(path, {"a": np.zeros(3)})
     assert os.listdir(path.parent) == []
@@ -300,6 +300,11 @@ def test_types_that_safetensors_cannot_hold(tmp_path, dtype):
 def test_refused_paths(tmp_path, name):
     with pytest.raises(ValueError, match=r"must end in \.safetensors or \.npz"):
         pq.save(tmp_path / name, {})
+
+
+def test_folder_that_is_not_there(path):
+    with pytest.raises(ValueError, match="the folder of"):
+        pq.save(path.parent / "gone" / path.name, {})
 
 
 def test_load_of_what_is_not_there(tmp_path):

@@ -16,6 +16,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If the body raises, an interrupt included, what was made is removed and `path` is as before.
     """
+    require_folder(path)
     path = Path(os.path.realpath(path))
     temporary = _beside(path, "partial")
     try:
@@ -26,6 +27,12 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         _remove(temporary)
+
+
+def require_folder(path: Path) -> None:
+    """Raise ``ValueError`` unless the folder that `path` would be in exists."""
+    if not path.resolve().parent.is_dir():
+        raise ValueError(f"the folder of {path} does not exist")
 
 
 def _beside(path: Path, what: str) -> Path:

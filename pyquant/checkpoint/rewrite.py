@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pyquant.checkpoint.numpy_format import NPY_SUFFIX, NPZ_SUFFIX, NpyWriter, NpzWriter
-from pyquant.checkpoint.replacing import replacing
+from pyquant.checkpoint import npy, npz
+from pyquant.checkpoint.replacing import replacing, require_folder
 from pyquant.checkpoint.safetensors_format import SUFFIX, SafetensorsWriter
 from pyquant.checkpoint.source import INDEX_SUFFIX, Checkpoint, Part
 from pyquant.checkpoint.tensors import Array, Layout, TensorFile, TensorWriter
@@ -21,8 +21,8 @@ Tensors = Generator[tuple[str, Array], None, None]
 
 _WRITERS: dict[str, Callable[[Path, Layout], TensorWriter]] = {
     SUFFIX: SafetensorsWriter,
-    NPZ_SUFFIX: NpzWriter,
-    NPY_SUFFIX: NpyWriter,
+    npz.SUFFIX: npz.NpzWriter,
+    npy.SUFFIX: npy.NpyWriter,
 }
 # Above this a tensor is not read ahead: two of them would be twice the memory.
 _READ_AHEAD_BYTES = 2**27
@@ -58,8 +58,7 @@ def refuse_target(source: Checkpoint, out: Path, overwrite: bool) -> None:
 def refuse_existing(out: Path, overwrite: bool) -> None:
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists; --overwrite replaces it")
-    if not out.resolve().parent.is_dir():
-        raise ValueError(f"the folder of {out} does not exist")
+    require_folder(out)
 
 
 def _is_shard(path: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyquant.array import QuantizedArray
-from pyquant.checkpoint.numpy_format import NPY_SUFFIX, NPZ_SUFFIX, NpyFile, NpzFile
+from pyquant.checkpoint import npy, npz
 from pyquant.checkpoint.record import Record, assembled, companions, read_records
 from pyquant.checkpoint.safetensors_format import SUFFIX, SafetensorsFile
 from pyquant.checkpoint.tensors import Array, TensorFile, TensorSpec
@@ -19,8 +19,8 @@ _MAX_INDEX = 2**27  # bytes
 
 _READERS: dict[str, Callable[[Path], TensorFile]] = {
     SUFFIX: SafetensorsFile,
-    NPZ_SUFFIX: NpzFile,
-    NPY_SUFFIX: NpyFile,
+    npz.SUFFIX: npz.NpzFile,
+    npy.SUFFIX: npy.NpyFile,
 }
 
 

@@ -161,7 +161,8 @@ def numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
                 f"tensor {spec.name!r} has dtype {spec.dtype}, which needs the ml_dtypes package: "
                 f"pip install 'pyquant[files]'"
             ) from None
-        return np.dtype(getattr(ml_dtypes, spec.dtype))
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, spec.dtype))
+        return dtype
     if spec.dtype in _TYPES and _TYPES[spec.dtype][1] < 8:
         raise ValueError(
             f"tensor {spec.name!r} has dtype {spec.dtype} of less than a byte, which is not read"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import pyquant as pq
-from pyquant.checkpoint.replacing import replacing
+from pyquant.checkpoint.replacing import replacing, require_folder
 from pyquant.checkpoint.source import Part, opened
 from pyquant.checkpoint.tensors import REAL_TYPES, Array, dtype_name, shape_text
 from pyquant.cli.console import finite, json_text, print_table
@@ -97,8 +97,7 @@ _MOST_BARS = 40
 def _refuse_plot(path: Path) -> None:
     if path.suffix != ".png":
         raise ValueError(f"--plot {path} must end in .png")
-    if not path.resolve().parent.is_dir():
-        raise ValueError(f"the folder of {path} does not exist")
+    require_folder(path)
     try:
         import matplotlib  # noqa: F401
     except ImportError:

@@ -47,7 +47,9 @@ class Settings:
         """Return params of this grid, or raise what the library says of the settings."""
         return self.quantize(np.ones((1,), np.float32), per_tensor=True).params
 
-    def quantize(self, x: Array, *, per_tensor: bool = False, packed: bool = False) -> Any:
+    def quantize(
+        self, x: Array, *, per_tensor: bool = False, packed: bool = False
+    ) -> pq.QuantizedArray:
         return pq.quantize(
             x,
             dtype=self.dtype,
