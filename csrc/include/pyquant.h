@@ -1,0 +1,142 @@
+/* pyquant: quantization of plain arrays. The public C API; C99 and C++.
+ *
+ * Every function returns pq_status. Sizes and strides are in elements. No alignment is demanded, nothing is
+ * read or written outside the given buffers, nothing is printed, and no function exits the process. The only
+ * global state is the dispatch table and the thread settings below. Unless a comment says otherwise an output
+ * may alias an input exactly (same address, same element size) and must not overlap it in any other way.
+ *
+ * Results are the same bits under every instruction set and every number of threads.
+ */
+#ifndef PYQUANT_H
+#define PYQUANT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PQ_VERSION_MAJOR 0
+#define PQ_VERSION_MINOR 1
+#define PQ_VERSION_PATCH 0
+
+typedef enum {
+    PQ_OK = 0,
+    PQ_ERROR_ARGUMENT,  /* a null pointer, an unknown type or scheme, a size that overflows */
+    PQ_ERROR_SCALE,     /* a scale that is not positive and finite */
+    PQ_ERROR_ZERO_POINT, /* a zero point outside the grid */
+    PQ_ERROR_GRID,      /* qmin > qmax, or a grid that the integer type can not hold */
+    PQ_ERROR_NONFINITE, /* NaN or infinity in data that parameters are chosen from */
+    PQ_ERROR_RANGE,     /* finite data whose range float32 can not hold */
+    PQ_ERROR_ISA,       /* an unknown instruction set name */
+    PQ_ERROR_MEMORY     /* an allocation failed */
+} pq_status;
+
+const char *pq_status_string(pq_status status);
+
+typedef enum { PQ_F32, PQ_F16, PQ_BF16, PQ_F64, PQ_I8, PQ_U8, PQ_I16, PQ_U16, PQ_I32 } pq_type;
+
+typedef enum { PQ_SYMMETRIC, PQ_AFFINE } pq_scheme;
+
+/* Which elements share a scale. The array is seen as (outer, axis, inner) in C order.
+ *   per tensor:  {1, 1, n, 0}           one scale
+ *   per channel: {outer, C, inner, 0}   scale[c], C of them
+ *   per block:   {outer, D, inner, b}   scale[o][d / b][i]: outer * ceil(D / b) * inner of them */
+typedef struct {
+    size_t outer, axis, inner, block;
+} pq_layout;
+
+/* How many elements and how many scales a layout has. */
+size_t pq_layout_size(const pq_layout *layout);
+size_t pq_layout_params(const pq_layout *layout);
+
+/* scale and zero_point have pq_layout_params() entries; zero_point may be NULL (all zero). */
+typedef struct {
+    const float *scale;
+    const int32_t *zero_point;
+    int32_t qmin, qmax;
+} pq_params;
+
+/* q = clamp(rint(x / scale) + zero_point, qmin, qmax), division rounded to float32 (float64 for PQ_F64),
+ * half to even; NaN gives the zero point. x: any float type; q: PQ_I8, PQ_U8, PQ_I16 or PQ_U16. */
+pq_status pq_quantize(const void *x, pq_type x_type, void *q, pq_type q_type, const pq_layout *layout,
+                      const pq_params *params);
+
+/* x = (q - zero_point) * scale rounded to float32, then to x_type (PQ_F32, PQ_F16, PQ_BF16 or PQ_F64).
+ * params->qmin and qmax are not looked at. */
+pq_status pq_dequantize(const void *q, pq_type q_type, void *x, pq_type x_type, const pq_layout *layout,
+                        const pq_params *params);
+
+/* y = dequantize(quantize(x)) in one pass, y of x's type. */
+pq_status pq_fake_quantize(const void *x, pq_type type, void *y, const pq_layout *layout,
+                           const pq_params *params);
+
+/* Straight-through gradients of fake quantize for one upstream gradient g of x's shape, both float32:
+ *   dx = g inside the grid, 0 outside; dscale = sum g * (rint(x/s) - x/s) inside, g * (qmin|qmax - z) outside;
+ *   dzero_point = sum -g * scale outside. Sums are in double and in a fixed order. dscale and dzero_point have
+ * pq_layout_params() entries. dx must not overlap x; it may be g. */
+pq_status pq_fake_quantize_grad(const float *g, const float *x, float *dx, double *dscale, double *dzero_point,
+                                const pq_layout *layout, const pq_params *params);
+
+/* The smallest and largest value per parameter, rounded to float32; 0 and 0 where there is no element.
+ * PQ_ERROR_NONFINITE when a NaN or infinity is there, unless omit_nonfinite. */
+pq_status pq_range(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, float *low,
+                   float *high);
+
+/* The largest absolute value per parameter. */
+pq_status pq_absmax(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, float *absmax);
+
+/* The index of the first NaN or infinity, or n. */
+size_t pq_find_nonfinite(const void *x, pq_type type, size_t n);
+
+/* Scale and zero point for n ranges [alpha, beta], both finite, alpha <= beta, on the grid qmin ... qmax of
+ * `bits` bits, signed or not. */
+pq_status pq_choose_params(const float *alpha, const float *beta, size_t n, pq_scheme scheme, int32_t qmin,
+                           int32_t qmax, float *scale, int32_t *zero_point);
+
+/* Range, parameters and quantize in one call. scale and zero_point receive pq_layout_params() entries. */
+pq_status pq_dynamic_quantize(const void *x, pq_type x_type, void *q, pq_type q_type, const pq_layout *layout,
+                              pq_scheme scheme, int32_t qmin, int32_t qmax, float *scale, int32_t *zero_point);
+
+/* int32 accumulators to a grid. The layout is per tensor or per channel; multiplier[c], zero_point[c] or NULL. */
+typedef enum {
+    PQ_REQUANTIZE_FLOAT,        /* clamp(rint(float32(acc) * multiplier) + zero_point) */
+    PQ_REQUANTIZE_FIXED_DOUBLE, /* gemmlowp: doubling high multiply, then a rounding shift, ties away */
+    PQ_REQUANTIZE_FIXED_SINGLE  /* one 64-bit rounding shift, ties up */
+} pq_requantize_mode;
+pq_status pq_requantize(const int32_t *acc, void *q, pq_type q_type, const pq_layout *layout,
+                        const pq_params *params, pq_requantize_mode mode);
+
+/* A little-endian bit stream of n codes of `bits` bits (1 to 16), the first in the lowest bits; q holds one code
+ * an element, int8/uint8 up to 8 bits, int16/uint16 above. packed has pq_packed_size() bytes; unused bits are 0. */
+size_t pq_packed_size(size_t n, int bits);
+pq_status pq_pack_bits(const void *q, size_t n, int bits, uint8_t *packed);
+pq_status pq_unpack_bits(const uint8_t *packed, size_t n, int bits, int is_signed, void *q);
+
+/* Threads. 0 asks for the CPUs that this process may use. */
+pq_status pq_set_num_threads(int n);
+int pq_get_num_threads(void);
+
+/* Run task(0) ... task(tasks - 1), in any order and on any threads, and return when all are done. */
+typedef void (*pq_task)(void *context, size_t index);
+typedef void (*pq_parallel_for)(void *pool, size_t tasks, pq_task task, void *context);
+
+/* Bring your own thread pool; NULL goes back to the library's. Not to be called while another call runs. */
+pq_status pq_set_parallel_for(pq_parallel_for run, void *pool);
+
+/* Cap the instruction set, by name; NULL or "": no cap. A name of another architecture leaves the scalar code. */
+pq_status pq_set_isa(const char *name);
+
+/* Introspection. Index from 0; NULL past the end. */
+const char *pq_isa_name(size_t index);            /* all known names */
+int pq_isa_usable(const char *name);              /* compiled in, this CPU has it, not capped */
+int pq_isa_compiled(const char *name);
+const char *pq_op_name(size_t index);             /* "quantize_f32_i8", ... */
+const char *pq_op_chosen(size_t index);           /* the variant that runs */
+int pq_op_has(size_t index, const char *isa);     /* this operation has that variant, usable here */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

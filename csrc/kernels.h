@@ -1,0 +1,150 @@
+/* The types of the kernels, their prototypes, and the table that dispatch.c fills from kernels.def. */
+#ifndef PQ_KERNELS_H
+#define PQ_KERNELS_H
+
+#include "include/pyquant.h"
+
+/* Kernels see runs: `runs` pieces of `length` contiguous elements, one after the other, piece r with scale[r] and
+ * zero_point[r] (NULL: 0). Their arguments are checked already; x and q may be equal or disjoint. i8 stands for
+ * any grid kept in one byte, signed or not, and i16 for two bytes: the codes' low bits are the same.
+ *
+ * `stream` says that the output is larger than the caches: non-temporal stores may be used. */
+typedef void pq_quantize_fn(const void *x, void *q, size_t runs, size_t length, const float *scale,
+                               const int32_t *zero_point, int32_t qmin, int32_t qmax, int stream);
+typedef void pq_dequantize_fn(const void *q, void *x, size_t runs, size_t length, const float *scale,
+                                 const int32_t *zero_point, int stream);
+typedef void pq_fake_quantize_fn(const void *x, void *y, size_t runs, size_t length, const float *scale,
+                                    const int32_t *zero_point, int32_t qmin, int32_t qmax, int stream);
+
+/* Columns: `rows` rows of `columns` elements, `stride` elements apart in input and output; column c has scale[c]
+ * and zero_point[c] (NULL: 0). At most PQ_COLUMNS columns. */
+enum { PQ_COLUMNS = 1024 };
+typedef void pq_quantize_columns_fn(const void *x, void *q, size_t rows, size_t columns, size_t stride,
+                                       const float *scale, const int32_t *zero_point, int32_t qmin, int32_t qmax);
+typedef void pq_dequantize_columns_fn(const void *q, void *x, size_t rows, size_t columns, size_t stride,
+                                         const float *scale, const int32_t *zero_point);
+typedef void pq_fake_quantize_columns_fn(const void *x, void *y, size_t rows, size_t columns, size_t stride,
+                                            const float *scale, const int32_t *zero_point, int32_t qmin,
+                                            int32_t qmax);
+
+/* The smallest and largest of each run of length >= 1; NaN are passed over. Returns 0 when all is finite. */
+typedef int pq_range_fn(const void *x, size_t runs, size_t length, float *low, float *high);
+typedef int pq_absmax_fn(const void *x, size_t runs, size_t length, float *absmax);
+
+/* Widens low[c] and high[c], which the caller has set, by the rows. Returns 0 when all is finite. */
+typedef int pq_range_columns_fn(const void *x, size_t rows, size_t columns, size_t stride, float *low,
+                                   float *high);
+
+/* One run of at most PQ_GRAD_CHUNK elements; *dscale and *dzero_point receive its sums, added up in 16 lanes
+ * (element i in lane i % 16), the lanes then added in pairs 8, 4, 2, 1 apart. */
+enum { PQ_GRAD_CHUNK = 4096, PQ_GRAD_LANES = 16 };
+typedef void pq_fake_quantize_grad_fn(const float *g, const float *x, float *dx, size_t n, float scale,
+                                         int32_t zero_point, int32_t qmin, int32_t qmax, double *dscale,
+                                         double *dzero_point);
+
+/* Adds the sums of each column, row after row, to dscale[c] and dzero_point[c]. */
+typedef void pq_fake_quantize_grad_columns_fn(const float *g, const float *x, float *dx, size_t rows,
+                                                 size_t columns, size_t stride, const float *scale,
+                                                 const int32_t *zero_point, int32_t qmin, int32_t qmax,
+                                                 double *dscale, double *dzero_point);
+
+typedef void pq_requantize_fn(const int32_t *acc, void *q, size_t n, float multiplier, int32_t zero_point,
+                                 int32_t qmin, int32_t qmax, pq_requantize_mode mode);
+
+/* Codes of one byte each; `bits` below 8. n is a multiple of 8 except in the last call of a stream. */
+typedef void pq_pack_bits_fn(const uint8_t *q, size_t n, int bits, uint8_t *packed);
+typedef void pq_unpack_bits_fn(const uint8_t *packed, size_t n, int bits, int is_signed, uint8_t *q);
+
+/* What the build made. The scalar code is always there. */
+#define PQ_HAVE_SCALAR 1
+#ifndef PQ_HAVE_AVX2
+#define PQ_HAVE_AVX2 0
+#endif
+#ifndef PQ_HAVE_AVXVNNI
+#define PQ_HAVE_AVXVNNI 0
+#endif
+#ifndef PQ_HAVE_AVX512
+#define PQ_HAVE_AVX512 0
+#endif
+#ifndef PQ_HAVE_AVX512VNNI
+#define PQ_HAVE_AVX512VNNI 0
+#endif
+#ifndef PQ_HAVE_AMXINT8
+#define PQ_HAVE_AMXINT8 0
+#endif
+#ifndef PQ_HAVE_NEON
+#define PQ_HAVE_NEON 0
+#endif
+#ifndef PQ_HAVE_NEONDOT
+#define PQ_HAVE_NEONDOT 0
+#endif
+#ifndef PQ_HAVE_NEONI8MM
+#define PQ_HAVE_NEONI8MM 0
+#endif
+
+/* PQ_IF_<isa>(text): the text where the build made that variant, nothing elsewhere. */
+#if PQ_HAVE_SCALAR
+#define PQ_IF_scalar(...) __VA_ARGS__
+#else
+#define PQ_IF_scalar(...)
+#endif
+#if PQ_HAVE_AVX2
+#define PQ_IF_avx2(...) __VA_ARGS__
+#else
+#define PQ_IF_avx2(...)
+#endif
+#if PQ_HAVE_AVXVNNI
+#define PQ_IF_avxvnni(...) __VA_ARGS__
+#else
+#define PQ_IF_avxvnni(...)
+#endif
+#if PQ_HAVE_AVX512
+#define PQ_IF_avx512(...) __VA_ARGS__
+#else
+#define PQ_IF_avx512(...)
+#endif
+#if PQ_HAVE_AVX512VNNI
+#define PQ_IF_avx512vnni(...) __VA_ARGS__
+#else
+#define PQ_IF_avx512vnni(...)
+#endif
+#if PQ_HAVE_AMXINT8
+#define PQ_IF_amxint8(...) __VA_ARGS__
+#else
+#define PQ_IF_amxint8(...)
+#endif
+#if PQ_HAVE_NEON
+#define PQ_IF_neon(...) __VA_ARGS__
+#else
+#define PQ_IF_neon(...)
+#endif
+#if PQ_HAVE_NEONDOT
+#define PQ_IF_neondot(...) __VA_ARGS__
+#else
+#define PQ_IF_neondot(...)
+#endif
+#if PQ_HAVE_NEONI8MM
+#define PQ_IF_neoni8mm(...) __VA_ARGS__
+#else
+#define PQ_IF_neoni8mm(...)
+#endif
+
+/* The prototypes, so that a definition that does not fit its type is an error. */
+#define PQ_OP(op, type)
+#define PQ_KERNEL(op, type, isa) pq_##type##_fn pq_##op##_##isa;
+#include "kernels.def"
+#undef PQ_OP
+#undef PQ_KERNEL
+
+/* The variant that runs, per operation. */
+typedef struct {
+#define PQ_OP(op, type) pq_##type##_fn *op;
+#define PQ_KERNEL(op, type, isa)
+#include "kernels.def"
+#undef PQ_OP
+#undef PQ_KERNEL
+} pq_kernels;
+
+const pq_kernels *pq_get_kernels(void);
+
+#endif
