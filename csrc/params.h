@@ -1,0 +1,20 @@
+/* From a range to a scale and a zero point: the one place that knows the formulas of the specification. */
+#ifndef PQ_PARAMS_H
+#define PQ_PARAMS_H
+
+#include "include/pyquant.h"
+
+/* The divisor and zero point of symmetric parameters on a grid. */
+typedef struct {
+    float divisor;
+    int32_t zero_point;
+} pq_symmetric;
+pq_symmetric pq_symmetric_grid(int32_t qmin, int32_t qmax);
+
+/* n scales from largest absolute values; all of them finite. */
+void pq_symmetric_scales(const float *absmax, size_t n, float divisor, float *scale);
+
+/* One affine pair. */
+void pq_affine_params(float alpha, float beta, int32_t qmin, int32_t qmax, float *scale, int32_t *zero_point);
+
+#endif

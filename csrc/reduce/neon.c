@@ -1,0 +1,5 @@
+#include "../simd/neon.h"
+
+#include "simd.inc"
+
+#include "plain.inc"
