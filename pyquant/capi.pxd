@@ -1,0 +1,85 @@
+# The C API, for Cython: `from pyquant.capi cimport pq_quantize`, with pyquant.get_include() and get_lib().
+from libc.stdint cimport int32_t, uint8_t
+
+cdef extern from "pyquant.h" nogil:
+    ctypedef enum pq_status:
+        PQ_OK
+        PQ_ERROR_ARGUMENT
+        PQ_ERROR_SCALE
+        PQ_ERROR_ZERO_POINT
+        PQ_ERROR_GRID
+        PQ_ERROR_NONFINITE
+        PQ_ERROR_RANGE
+        PQ_ERROR_ISA
+        PQ_ERROR_MEMORY
+
+    ctypedef enum pq_type:
+        PQ_F32
+        PQ_F16
+        PQ_BF16
+        PQ_F64
+        PQ_I8
+        PQ_U8
+        PQ_I16
+        PQ_U16
+        PQ_I32
+
+    ctypedef enum pq_scheme:
+        PQ_SYMMETRIC
+        PQ_AFFINE
+
+    ctypedef enum pq_requantize_mode:
+        PQ_REQUANTIZE_FLOAT
+        PQ_REQUANTIZE_FIXED_DOUBLE
+        PQ_REQUANTIZE_FIXED_SINGLE
+
+    ctypedef struct pq_layout:
+        size_t outer
+        size_t axis
+        size_t inner
+        size_t block
+
+    ctypedef struct pq_params:
+        const float *scale
+        const int32_t *zero_point
+        int32_t qmin
+        int32_t qmax
+
+    ctypedef void (*pq_task)(void *context, size_t index)
+    ctypedef void (*pq_parallel_for)(void *pool, size_t tasks, pq_task task, void *context)
+
+    const char *pq_status_string(pq_status status)
+    size_t pq_layout_size(const pq_layout *layout)
+    size_t pq_layout_params(const pq_layout *layout)
+    pq_status pq_quantize(const void *x, pq_type x_type, void *q, pq_type q_type, const pq_layout *layout,
+                          const pq_params *params)
+    pq_status pq_dequantize(const void *q, pq_type q_type, void *x, pq_type x_type, const pq_layout *layout,
+                            const pq_params *params)
+    pq_status pq_fake_quantize(const void *x, pq_type type, void *y, const pq_layout *layout,
+                               const pq_params *params)
+    pq_status pq_fake_quantize_grad(const float *g, const float *x, float *dx, double *dscale,
+                                    double *dzero_point, const pq_layout *layout, const pq_params *params)
+    pq_status pq_range(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, float *low,
+                       float *high)
+    pq_status pq_absmax(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, float *absmax)
+    size_t pq_find_nonfinite(const void *x, pq_type type, size_t n)
+    pq_status pq_choose_params(const float *alpha, const float *beta, size_t n, pq_scheme scheme, int32_t qmin,
+                               int32_t qmax, float *scale, int32_t *zero_point)
+    pq_status pq_dynamic_quantize(const void *x, pq_type x_type, void *q, pq_type q_type, const pq_layout *layout,
+                                  pq_scheme scheme, int32_t qmin, int32_t qmax, float *scale,
+                                  int32_t *zero_point)
+    pq_status pq_requantize(const int32_t *acc, void *q, pq_type q_type, const pq_layout *layout,
+                            const pq_params *params, pq_requantize_mode mode)
+    size_t pq_packed_size(size_t n, int bits)
+    pq_status pq_pack_bits(const void *q, size_t n, int bits, uint8_t *packed)
+    pq_status pq_unpack_bits(const uint8_t *packed, size_t n, int bits, int is_signed, void *q)
+    pq_status pq_set_num_threads(int n)
+    int pq_get_num_threads()
+    pq_status pq_set_parallel_for(pq_parallel_for run, void *pool)
+    pq_status pq_set_isa(const char *name)
+    const char *pq_isa_name(size_t index)
+    int pq_isa_usable(const char *name)
+    int pq_isa_compiled(const char *name)
+    const char *pq_op_name(size_t index)
+    const char *pq_op_chosen(size_t index)
+    int pq_op_has(size_t index, const char *isa)
