@@ -1,0 +1,518 @@
+"""What quantization is described by (`QuantParams`) and what it makes (`QuantizedArray`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyquant import _cpu, ops
+from pyquant._arguments import Array, params_shape, refuse, zero_point_input
+from pyquant._grid import Grid, default_narrow, grid_of
+from pyquant.calibration import calibrate
+
+_new = object.__new__
+_set = object.__setattr__
+
+
+class QuantParams:
+    """Scale, zero point and grid, and which elements share them. Immutable.
+
+    Parameters
+    ----------
+    scale : float or array
+        Real units per integer step, positive and finite in float32: shape ``()`` per tensor,
+        ``(channels,)`` with `axis`, and with `block_size` the quantized array's shape with
+        ``ceil(n / block_size)`` along `axis`.
+    zero_point : int or array of scale's shape
+        The integer that stands for 0.0; inside the grid.
+    dtype : str
+        "int2" ... "int16", "uint2" ... "uint16".
+    narrow_range : bool
+        The grid without its lowest value.
+    axis, block_size : int, optional
+
+    Raises
+    ------
+    ValueError, TypeError
+        A value or shape that the description above excludes.
+
+    Examples
+    --------
+    >>> import pyquant as pq
+    >>> pq.QuantParams(0.5, dtype="int4")
+    QuantParams(scale=0.5, zero_point=0, dtype='int4')
+    """
+
+    __slots__ = ("_grid", "axis", "block_size", "scale", "zero_point")
+
+    _grid: Grid
+    scale: Array
+    """float32"""
+    zero_point: Array
+    """Of the grid's storage type and scale's shape."""
+    axis: int | None
+    block_size: int | None
+
+    def __init__(
+        self,
+        scale: npt.ArrayLike,
+        zero_point: npt.ArrayLike = 0,
+        dtype: str = "int8",
+        narrow_range: bool = False,
+        axis: int | None = None,
+        block_size: int | None = None,
+    ) -> None:
+        grid = grid_of(dtype, narrow_range)
+        array = np.asarray(scale)
+        if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+            raise TypeError(f"scale must be real numbers, not {array.dtype}")
+        with np.errstate(over="ignore"):
+            scales = np.array(array, dtype=np.float32, order="C")
+        if axis is None:
+            if block_size is not None:
+                raise ValueError(f"block_size={block_size} needs an axis to run along")
+            if scales.size != 1 or scales.ndim > 1:
+                raise ValueError(f"scale must have shape () without an axis, not {scales.shape}")
+            scales = scales.reshape(())
+        else:
+            if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+                raise TypeError(f"axis must be an integer or None, not {axis!r}")
+            axis = int(axis)
+            if block_size is None and scales.ndim != 1:
+                raise ValueError(f"scale must have one dimension with an axis, not {scales.shape}")
+            if block_size is not None:
+                if isinstance(block_size, bool) or not isinstance(block_size, (int, np.integer)):
+                    raise TypeError(f"block_size must be an integer or None, not {block_size!r}")
+                block_size = int(block_size)
+                if block_size < 1:
+                    raise ValueError(f"block_size={block_size} must be at least 1")
+                if not -scales.ndim <= axis < scales.ndim:
+                    raise ValueError(
+                        f"axis={axis} is out of range for a scale of {scales.ndim} dimensions"
+                    )
+        if not np.all((scales > 0) & np.isfinite(scales)):
+            refuse(_cpu.ERROR_SCALE, scale=scales)
+        wide = zero_point_input(zero_point, scales.shape, f"{grid.qmin} ... {grid.qmax}")
+        if wide is None:
+            wide = np.zeros(scales.shape, np.int32)
+        if wide.size and (wide.min() < grid.qmin or wide.max() > grid.qmax):
+            refuse(_cpu.ERROR_ZERO_POINT, zero_point=wide, grid=grid)
+        self._fill(scales, wide.astype(grid.storage), grid, axis, block_size)
+
+    def _fill(
+        self, scale: Array, zero_point: Array, grid: Grid, axis: int | None, block_size: int | None
+    ) -> None:
+        scale.flags.writeable = False
+        zero_point.flags.writeable = False
+        _set(self, "scale", scale)
+        _set(self, "zero_point", zero_point)
+        _set(self, "_grid", grid)
+        _set(self, "axis", axis)
+        _set(self, "block_size", block_size)
+
+    @classmethod
+    def _of(
+        cls, scale: Array, zero_point: Array, grid: Grid, axis: int | None, block_size: int | None
+    ) -> QuantParams:
+        """From parts that are known to be right."""
+        params: QuantParams = _new(cls)
+        params._fill(scale, zero_point, grid, axis, block_size)
+        return params
+
+    @property
+    def dtype(self) -> str:
+        """The grid's name."""
+        return self._grid.name
+
+    @property
+    def narrow_range(self) -> bool:
+        """Is the lowest value left out?"""
+        return self._grid.narrow
+
+    @property
+    def qmin(self) -> int:
+        """The lowest value of the grid."""
+        return self._grid.qmin
+
+    @property
+    def qmax(self) -> int:
+        """The highest value of the grid."""
+        return self._grid.qmax
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return self._grid.bits
+
+    @property
+    def signed(self) -> bool:
+        """Has the grid negative values?"""
+        return self._grid.signed
+
+    @property
+    def storage(self) -> np.dtype[Any]:
+        """The integer type that holds a code."""
+        return self._grid.storage
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"QuantParams are immutable: {name} can not be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"QuantParams are immutable: {name} can not be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QuantParams):
+            return NotImplemented
+        return (
+            self._grid == other._grid
+            and self.axis == other.axis
+            and self.block_size == other.block_size
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (self.scale, self.zero_point, self.dtype, self.narrow_range)
+        return QuantParams, (*parts, self.axis, self.block_size)
+
+    def __copy__(self) -> QuantParams:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> QuantParams:
+        return self
+
+    def __repr__(self) -> str:
+        if self.scale.ndim:
+            parts = [f"scale={_shape_text(self.scale)}"]
+            zero = self.zero_point.any()
+            parts.append(f"zero_point={_shape_text(self.zero_point) if zero else 0}")
+        else:
+            parts = [f"scale={self.scale.item():.9g}", f"zero_point={self.zero_point.item()}"]
+        parts.append(f"dtype={self.dtype!r}")
+        parts += ["narrow_range=True"] if self.narrow_range else []
+        parts += [f"axis={self.axis}"] if self.axis is not None else []
+        parts += [f"block_size={self.block_size}"] if self.block_size is not None else []
+        return f"QuantParams({', '.join(parts)})"
+
+
+def _shape_text(array: Array) -> str:
+    return f"<{array.dtype} {'x'.join(map(str, array.shape))}>"
+
+
+class QuantizedArray:
+    """Integers and the parameters that give them meaning. `quantize` makes them.
+
+    Parameters
+    ----------
+    data : array of params.storage, or with `packed` a 1-D uint8 bit stream (`ops.pack_bits`)
+    params : QuantParams
+    shape : tuple, optional
+        Of the array; needed when packed.
+    packed : bool
+
+    Examples
+    --------
+    >>> import numpy as np, pyquant as pq
+    >>> q = pq.quantize(np.float32([[-1.0, 0.5], [0.25, 1.0]]))
+    >>> q
+    QuantizedArray(shape=(2, 2), dtype='int8', scale=0.00787401572, nbytes=8)
+    >>> q.data
+    array([[-127,   64],
+           [  32,  127]], dtype=int8)
+    """
+
+    __slots__ = ("data", "packed", "params", "shape")
+
+    data: Array
+    """The integers, in the smallest standard type that holds the grid; or the packed bytes."""
+    params: QuantParams
+    shape: tuple[int, ...]
+    packed: bool
+
+    # NumPy hands arithmetic back, so that q + 1 is a TypeError and not a silent wrong number.
+    __array_ufunc__ = None
+
+    def __init__(
+        self,
+        data: Array,
+        params: QuantParams,
+        *,
+        shape: tuple[int, ...] | None = None,
+        packed: bool = False,
+    ) -> None:
+        data = np.asarray(data)
+        if packed:
+            if shape is None:
+                raise ValueError("shape must be given for packed data")
+            shape = tuple(int(n) for n in shape)
+            count = int(np.prod(shape, dtype=object))
+            needed = (count * params.bits + 7) // 8
+            if data.dtype != np.uint8 or data.shape != (needed,):
+                raise ValueError(
+                    f"data must be {needed} packed bytes for shape {shape} and {params.dtype}, "
+                    f"not {data.dtype} of shape {data.shape}"
+                )
+        else:
+            if data.dtype != params.storage:
+                raise ValueError(
+                    f"data must be {params.storage} for {params.dtype}, not {data.dtype}"
+                )
+            if shape is not None and tuple(shape) != data.shape:
+                raise ValueError(f"shape must be that of data {data.shape}, not {shape}")
+            shape = data.shape
+        expected = params_shape(shape, params.axis, params.block_size)
+        if params.scale.shape != expected:
+            raise ValueError(
+                f"scale must have shape {expected} for shape {shape}, not {params.scale.shape}"
+            )
+        self.data, self.params, self.shape, self.packed = data, params, shape, packed
+
+    @classmethod
+    def _of(cls, data: Array, params: QuantParams) -> QuantizedArray:
+        """From parts that are known to fit."""
+        q: QuantizedArray = _new(cls)
+        q.data, q.params, q.shape, q.packed = data, params, data.shape, False
+        return q
+
+    @property
+    def scale(self) -> Array:
+        """Real units per integer step, float32."""
+        return self.params.scale
+
+    @property
+    def zero_point(self) -> Array:
+        """The integers that stand for 0.0."""
+        return self.params.zero_point
+
+    @property
+    def axis(self) -> int | None:
+        """The axis along which scales differ."""
+        return self.params.axis
+
+    @property
+    def block_size(self) -> int | None:
+        """How many elements along the axis share a scale."""
+        return self.params.block_size
+
+    @property
+    def dtype(self) -> str:
+        """The grid's name."""
+        return self.params.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the integers and of what is needed to read them."""
+        zero_points = self.zero_point.nbytes if self.zero_point.any() else 0
+        return int(self.data.nbytes + self.scale.nbytes + zero_points)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a QuantizedArray of no dimensions has no length")
+        return self.shape[0]
+
+    def pack(self) -> QuantizedArray:
+        """The same array with its codes as a bit stream, `params.bits` bits each."""
+        if self.packed:
+            return self
+        packed = ops.pack_bits(self.data, self.params.bits)
+        return QuantizedArray(packed, self.params, shape=self.shape, packed=True)
+
+    def unpack(self) -> QuantizedArray:
+        """The same array with one integer an element."""
+        if not self.packed:
+            return self
+        params = self.params
+        return QuantizedArray._of(
+            ops.unpack_bits(self.data, params.bits, self.shape, signed=params.signed), params
+        )
+
+    def dequantize(self, dtype: Any = "float32", out: Array | None = None) -> Array:
+        """See `pyquant.dequantize`."""
+        return dequantize(self, dtype, out)
+
+    def copy(self) -> QuantizedArray:
+        """With its own integers; the parameters are immutable and shared."""
+        return QuantizedArray(
+            self.data.copy(), self.params, shape=self.shape, packed=self.packed
+        )
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: Any) -> QuantizedArray:
+        return self.copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        raise TypeError(
+            "a QuantizedArray does not become an array by itself: "
+            "take its integers with .data or its real values with .dequantize()"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QuantizedArray):
+            return NotImplemented
+        return (
+            self.params == other.params
+            and self.shape == other.shape
+            and self.packed == other.packed
+            and np.array_equal(self.data, other.data)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.data, self.params, self.shape, self.packed)
+
+    def __repr__(self) -> str:
+        params = self.params
+        parts = [f"shape={self.shape}", f"dtype={self.dtype!r}"]
+        if params.scale.ndim:
+            parts.append(f"scale={_shape_text(params.scale)}")
+        else:
+            parts.append(f"scale={params.scale.item():.9g}")
+            if params.zero_point.any():
+                parts.append(f"zero_point={params.zero_point.item()}")
+        parts += [f"axis={self.axis}"] if self.axis is not None else []
+        parts += [f"block_size={self.block_size}"] if self.block_size is not None else []
+        parts += ["packed=True"] if self.packed else []
+        return f"QuantizedArray({', '.join(parts)}, nbytes={self.nbytes})"
+
+
+def _restore(
+    data: Array, params: QuantParams, shape: tuple[int, ...], packed: bool
+) -> QuantizedArray:
+    return QuantizedArray(data, params, shape=shape, packed=packed)
+
+
+def quantize(
+    x: npt.ArrayLike,
+    params: QuantParams | None = None,
+    *,
+    dtype: str = "int8",
+    scheme: str = "symmetric",
+    narrow_range: bool | None = None,
+    axis: int | None = None,
+    block_size: int | None = None,
+    calibration: str = "minmax",
+    packed: bool = False,
+    out: Array | None = None,
+    **options: Any,
+) -> QuantizedArray:
+    """Quantize an array, with parameters from its own values or with given ones.
+
+    Parameters
+    ----------
+    x : array of float16, bfloat16, float32 or float64
+    params : QuantParams, optional
+        Parameters made earlier ("static"). The arguments that describe parameters must then be
+        left alone.
+    dtype : str
+        The grid: "int2" ... "int16", "uint2" ... "uint16".
+    scheme : "symmetric" or "affine"
+        Scale from the largest absolute value, or scale and zero point from the range.
+    narrow_range : bool, optional
+        Leave out the grid's lowest value. Default: for symmetric signed grids only.
+    axis : int, optional
+        One scale for each index of this axis (per channel); None: one for all.
+    block_size : int, optional
+        With `axis`: one scale for that many consecutive elements along it.
+    calibration : str
+        How the range is found; see `pyquant.calibrate`. Further options go there.
+    packed : bool
+        Keep the codes as a bit stream of the grid's bits.
+    out : integer array, optional
+        Where to put the codes.
+
+    Returns
+    -------
+    QuantizedArray
+
+    Raises
+    ------
+    TypeError
+        `x` is not floating-point.
+    ValueError
+        Data with NaN or infinity (naming the first), or an argument out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np, pyquant as pq
+    >>> w = np.float32([[1.0, -0.5], [0.01, 0.02]])
+    >>> pq.quantize(w, axis=0).data
+    array([[127, -64],
+           [ 64, 127]], dtype=int8)
+    """
+    if params is not None:
+        described = (dtype, scheme, narrow_range, axis, block_size, calibration)
+        if described != ("int8", "symmetric", None, None, None, "minmax") or options:
+            raise ValueError(
+                "params must be the only description of the quantization: leave dtype, scheme, "
+                "narrow_range, axis, block_size and calibration alone"
+            )
+        codes = ops.quantize_linear(
+            x, params.scale, params.zero_point, dtype=params.dtype,
+            narrow_range=params.narrow_range, axis=params.axis, block_size=params.block_size,
+            out=out,
+        )  # fmt: skip
+        q = QuantizedArray._of(codes, params)
+    elif calibration == "minmax" and not options:
+        grid = grid_of(dtype, default_narrow(narrow_range, dtype, scheme))
+        codes, scale, zero_point = ops.dynamic_quantize(
+            x, dtype=grid.name, scheme=scheme, narrow_range=grid.narrow, axis=axis,
+            block_size=block_size, out=out,
+        )  # fmt: skip
+        q = QuantizedArray._of(codes, QuantParams._of(scale, zero_point, grid, axis, block_size))
+    else:
+        chosen = calibrate(
+            x, calibration, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
+            block_size=block_size, **options,
+        )  # fmt: skip
+        return quantize(x, chosen, packed=packed, out=out)
+    return q.pack() if packed else q
+
+
+def dequantize(q: QuantizedArray, dtype: Any = "float32", out: Array | None = None) -> Array:
+    """The real values of a quantized array: ``(q - zero_point) * scale``.
+
+    Parameters
+    ----------
+    q : QuantizedArray
+    dtype : str
+        "float32", "float16", "bfloat16" or "float64".
+    out : array, optional
+        Where to put them; of that dtype and q's shape.
+
+    Raises
+    ------
+    TypeError
+        `q` is not a QuantizedArray.
+
+    Examples
+    --------
+    >>> import numpy as np, pyquant as pq
+    >>> pq.dequantize(pq.quantize(np.float32([-1.0, 0.5])))
+    array([-1.       ,  0.5039371], dtype=float32)
+    """
+    if not isinstance(q, QuantizedArray):
+        raise TypeError(
+            f"q must be a QuantizedArray, not {type(q).__name__}; "
+            f"ops.dequantize_linear takes plain arrays"
+        )
+    p = q.params
+    return ops.dequantize_linear(
+        q.unpack().data, p.scale, p.zero_point, axis=p.axis, block_size=p.block_size,
+        dtype=dtype, out=out,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""From data to parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy.typing as npt
+
+from pyquant import ops
+from pyquant._grid import default_narrow, grid_of
+
+if TYPE_CHECKING:
+    from pyquant.array import QuantParams
+
+_METHODS = ("minmax",)
+
+
+def choose_params(
+    alpha: npt.ArrayLike,
+    beta: npt.ArrayLike,
+    *,
+    dtype: str = "int8",
+    scheme: str = "symmetric",
+    narrow_range: bool | None = None,
+    axis: int | None = None,
+    block_size: int | None = None,
+) -> QuantParams:
+    """Parameters for the real range [alpha, beta], or for one range per channel or block.
+
+    Symmetric: ``scale = max(|alpha|, |beta|) / (2**(bits - 1) - 1)``, zero point 0, or
+    ``2**(bits - 1)`` on an unsigned grid. Affine: the range widened to hold 0,
+    ``scale = (beta - alpha) / (qmax - qmin)``, ``zero_point = rint(qmin - alpha / scale)``. In
+    float32; a range of a single 0 has scale 1.
+
+    Parameters
+    ----------
+    alpha, beta : float or arrays of the shape that the scale shall have
+        Finite, alpha <= beta.
+    dtype, scheme, narrow_range, axis, block_size
+        As in `pyquant.quantize`.
+
+    Raises
+    ------
+    ValueError
+        A range is not finite or upside down, or an argument is out of its range.
+
+    Notes
+    -----
+    Jacob et al., "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", 2018, section 2.1; ONNX DynamicQuantizeLinear.
+
+    Examples
+    --------
+    >>> import pyquant as pq
+    >>> pq.choose_params(-1.0, 3.0, dtype="uint8", scheme="affine")
+    QuantParams(scale=0.0156862754, zero_point=64, dtype='uint8')
+    """
+    from pyquant.array import QuantParams
+
+    narrow = default_narrow(narrow_range, dtype, scheme)
+    name = grid_of(dtype, narrow).name
+    scale, zero_point = ops.choose_params(
+        alpha, beta, dtype=name, scheme=scheme, narrow_range=narrow
+    )
+    return QuantParams(scale, zero_point, name, narrow, axis, block_size)
+
+
+def calibrate(
+    x: npt.ArrayLike,
+    method: str = "minmax",
+    *,
+    dtype: str = "int8",
+    scheme: str = "symmetric",
+    narrow_range: bool | None = None,
+    axis: int | None = None,
+    block_size: int | None = None,
+    nan_policy: str = "raise",
+) -> QuantParams:
+    """Choose parameters from data.
+
+    Parameters
+    ----------
+    x : float array
+    method : str
+        "minmax": the range from the smallest to the largest value (symmetric: the largest
+        absolute value).
+    dtype, scheme, narrow_range, axis, block_size
+        As in `pyquant.quantize`.
+    nan_policy : "raise" or "omit"
+        What NaN and infinities do.
+
+    Raises
+    ------
+    TypeError
+        `x` is not floating-point.
+    ValueError
+        `x` holds NaN or infinity, or an argument is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np, pyquant as pq
+    >>> pq.calibrate(np.float32([-1.0, 3.0]), dtype="uint8", scheme="affine")
+    QuantParams(scale=0.0156862754, zero_point=64, dtype='uint8')
+    """
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
+    low, high = ops.minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)
+    return choose_params(
+        low, high, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
+        block_size=block_size,
+    )  # fmt: skip
