@@ -16,7 +16,8 @@ before = set(sys.modules)
 started = time.perf_counter()
 import pyquant
 spent = time.perf_counter() - started
-new = {name.partition(".")[0] for name in set(sys.modules) - before}
+new = set(sys.modules) - before
+new = {n.partition(".")[0] for n in new if getattr(sys.modules[n], "__spec__", None)}
 new -= set(sys.stdlib_module_names) | {"numpy", "pyquant"}
 print(json.dumps([spent, sorted(new)]))
 """
@@ -28,7 +29,7 @@ def run(rounds: int = 20) -> bool:
     others: list[str] = []
     for _ in range(rounds):
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True
+            [sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, text=True, check=True
         )
         spent, others = json.loads(done.stdout)
         seconds.append(spent)

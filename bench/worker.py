@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.cases import SCALE, Case, Data
-from bench.contenders import PEERS
+from bench.contenders import PEERS, c_loops, pyquant_calls
 from bench.limits import LimitsUnavailable
 from bench.targets import LIMITS
 from bench.timing import FRESH, Contender, Pace, measure
@@ -48,11 +48,7 @@ def _wrong(contender: Contender, data: Data) -> str | None:
 
 
 def _contenders(group: str, case: Case, data: Data, threads: list[int]) -> list[Contender]:
-    from bench.contenders import pyquant_calls
-
     if group == LIMITS:
-        from bench.contenders import c_loops
-
         sources = (pyquant_calls.contenders, pyquant_calls.per_tensor)
         found = [one for t in threads for source in sources for one in source(case, data, t)]
         try:
