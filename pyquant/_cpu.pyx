@@ -6,8 +6,7 @@ GIL and returns the status as an int (0: fine). Layouts are the four numbers (ou
 _cuda.py has the same names and signatures.
 """
 cimport numpy as cnp
-from cpython.object cimport PyObject
-from libc.stdint cimport int32_t, uint8_t, uintptr_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uintptr_t
 
 from pyquant.capi cimport *
 
@@ -312,6 +311,59 @@ def dequantize_plain(q, scale, zero_point, out):
         with nogil:
             status = pq_dequantize(data(a), q_type, data(x), PQ_F32, &l, &p)
     return x if status == PQ_OK else None
+
+
+cdef object constant(int type, void **value):
+    """A read-only array without dimensions; value receives where its number goes."""
+    cdef cnp.ndarray a = cnp.PyArray_EMPTY(0, NULL, type, 0)
+    value[0] = data(a)
+    cnp.PyArray_CLEARFLAGS(a, cnp.NPY_ARRAY_WRITEABLE)
+    return a
+
+
+def dynamic_quantize_plain(x, grid, int scheme):
+    """(q, scale, zero_point) of the common call: one scale, a contiguous native float32 array; else None.
+
+    grid is a pyquant._grid.Grid. scale and zero_point are read-only.
+    """
+    cdef cnp.ndarray a, q
+    cdef float s
+    cdef int32_t z, qmin = (<tuple>grid)[4], qmax = (<tuple>grid)[5]
+    cdef int q_type = (<tuple>grid)[7], status, q_num
+    cdef void *value
+    cdef pq_layout l
+    if type(x) is not cnp.ndarray:
+        return None
+    a = <cnp.ndarray>x
+    if cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT32 or not plain(a):
+        return None
+    if q_type == PQ_I8:
+        q_num = cnp.NPY_INT8
+    elif q_type == PQ_U8:
+        q_num = cnp.NPY_UINT8
+    else:
+        q_num = cnp.NPY_INT16 if q_type == PQ_I16 else cnp.NPY_UINT16
+    q = pyquant_empty(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), q_num)
+    l.outer = l.axis = 1
+    l.inner = cnp.PyArray_SIZE(a)
+    l.block = 0
+    if l.inner < GIL_ELEMENTS:
+        status = pq_dynamic_quantize(data(a), PQ_F32, data(q), <pq_type>q_type, &l, <pq_scheme>scheme, qmin, qmax,
+                                     &s, &z)
+    else:
+        with nogil:
+            status = pq_dynamic_quantize(data(a), PQ_F32, data(q), <pq_type>q_type, &l, <pq_scheme>scheme, qmin,
+                                         qmax, &s, &z)
+    if status != PQ_OK:
+        return None
+    scale = constant(cnp.NPY_FLOAT32, &value)
+    (<float *>value)[0] = s
+    zero_point = constant(q_num, &value)
+    if q_num == cnp.NPY_INT8 or q_num == cnp.NPY_UINT8:
+        (<uint8_t *>value)[0] = <uint8_t>z
+    else:
+        (<uint16_t *>value)[0] = <uint16_t>z
+    return q, scale, zero_point
 
 
 # Runtime

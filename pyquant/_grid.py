@@ -59,9 +59,10 @@ def grid_of(dtype: Any, narrow_range: bool) -> Grid:
 
 def default_narrow(narrow_range: bool | None, dtype: Any, scheme: str) -> bool:
     """Symmetric signed grids give up their lowest value unless told otherwise."""
-    if narrow_range is None:
-        return scheme == "symmetric" and not grid_name(dtype).startswith("u")
-    return bool(narrow_range)
+    if narrow_range is not None:
+        return bool(narrow_range)
+    name = dtype if type(dtype) is str else grid_name(dtype)
+    return scheme == "symmetric" and name[:1] != "u"
 
 
 _FLOATS = {

@@ -13,7 +13,7 @@ from pyquant._grid import Grid, default_narrow, grid_of
 from pyquant.calibration import calibrate
 
 _new = object.__new__
-_set = object.__setattr__
+_dynamic_plain = _cpu.dynamic_quantize_plain
 
 
 class QuantParams:
@@ -45,15 +45,7 @@ class QuantParams:
     QuantParams(scale=0.5, zero_point=0, dtype='int4')
     """
 
-    __slots__ = ("_grid", "axis", "block_size", "scale", "zero_point")
-
-    _grid: Grid
-    scale: Array
-    """float32"""
-    zero_point: Array
-    """Of the grid's storage type and scale's shape."""
-    axis: int | None
-    block_size: int | None
+    __slots__ = ("_axis", "_block_size", "_grid", "_scale", "_zero_point")
 
     def __init__(
         self,
@@ -99,27 +91,40 @@ class QuantParams:
             wide = np.zeros(scales.shape, np.int32)
         if wide.size and (wide.min() < grid.qmin or wide.max() > grid.qmax):
             refuse(_cpu.ERROR_ZERO_POINT, zero_point=wide, grid=grid)
-        self._fill(scales, wide.astype(grid.storage), grid, axis, block_size)
-
-    def _fill(
-        self, scale: Array, zero_point: Array, grid: Grid, axis: int | None, block_size: int | None
-    ) -> None:
-        scale.flags.writeable = False
-        zero_point.flags.writeable = False
-        _set(self, "scale", scale)
-        _set(self, "zero_point", zero_point)
-        _set(self, "_grid", grid)
-        _set(self, "axis", axis)
-        _set(self, "block_size", block_size)
+        zeros = wide.astype(grid.storage)
+        scales.flags.writeable = zeros.flags.writeable = False
+        self._scale, self._zero_point, self._grid = scales, zeros, grid
+        self._axis, self._block_size = axis, block_size
 
     @classmethod
     def _of(
         cls, scale: Array, zero_point: Array, grid: Grid, axis: int | None, block_size: int | None
     ) -> QuantParams:
-        """From parts that are known to be right."""
+        """From read-only parts that are known to be right."""
         params: QuantParams = _new(cls)
-        params._fill(scale, zero_point, grid, axis, block_size)
+        params._scale, params._zero_point, params._grid = scale, zero_point, grid
+        params._axis, params._block_size = axis, block_size
         return params
+
+    @property
+    def scale(self) -> Array:
+        """Real units per integer step, float32."""
+        return self._scale
+
+    @property
+    def zero_point(self) -> Array:
+        """The integers that stand for 0.0, of the storage type and scale's shape."""
+        return self._zero_point
+
+    @property
+    def axis(self) -> int | None:
+        """The axis along which scales differ."""
+        return self._axis
+
+    @property
+    def block_size(self) -> int | None:
+        """How many elements along the axis share a scale."""
+        return self._block_size
 
     @property
     def dtype(self) -> str:
@@ -155,12 +160,6 @@ class QuantParams:
     def storage(self) -> np.dtype[Any]:
         """The integer type that holds a code."""
         return self._grid.storage
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"QuantParams are immutable: {name} can not be set")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"QuantParams are immutable: {name} can not be deleted")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, QuantParams):
@@ -455,32 +454,39 @@ def quantize(
     array([[127, -64],
            [ 64, 127]], dtype=int8)
     """
-    if params is not None:
+    if params is None and calibration == "minmax" and not options:
+        grid = grid_of(dtype, default_narrow(narrow_range, dtype, scheme))
+        code = ops.scheme_code(scheme)
+        made = None
+        if axis is None and block_size is None and out is None:
+            made = _dynamic_plain(x, grid, code)
+        if made is None:
+            made = ops.dynamic_quantize(
+                x, dtype=grid.name, scheme=scheme, narrow_range=grid.narrow, axis=axis,
+                block_size=block_size, out=out,
+            )  # fmt: skip
+            made[1].flags.writeable = made[2].flags.writeable = False
+        q = QuantizedArray._of(
+            made[0], QuantParams._of(made[1], made[2], grid, axis, block_size)
+        )
+        return q.pack() if packed else q
+    if params is None:
+        params = calibrate(
+            x, calibration, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
+            block_size=block_size, **options,
+        )  # fmt: skip
+    else:
         described = (dtype, scheme, narrow_range, axis, block_size, calibration)
         if described != ("int8", "symmetric", None, None, None, "minmax") or options:
             raise ValueError(
                 "params must be the only description of the quantization: leave dtype, scheme, "
                 "narrow_range, axis, block_size and calibration alone"
             )
-        codes = ops.quantize_linear(
-            x, params.scale, params.zero_point, dtype=params.dtype,
-            narrow_range=params.narrow_range, axis=params.axis, block_size=params.block_size,
-            out=out,
-        )  # fmt: skip
-        q = QuantizedArray._of(codes, params)
-    elif calibration == "minmax" and not options:
-        grid = grid_of(dtype, default_narrow(narrow_range, dtype, scheme))
-        codes, scale, zero_point = ops.dynamic_quantize(
-            x, dtype=grid.name, scheme=scheme, narrow_range=grid.narrow, axis=axis,
-            block_size=block_size, out=out,
-        )  # fmt: skip
-        q = QuantizedArray._of(codes, QuantParams._of(scale, zero_point, grid, axis, block_size))
-    else:
-        chosen = calibrate(
-            x, calibration, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
-            block_size=block_size, **options,
-        )  # fmt: skip
-        return quantize(x, chosen, packed=packed, out=out)
+    codes = ops.quantize_linear(
+        x, params.scale, params.zero_point, dtype=params.dtype, narrow_range=params.narrow_range,
+        axis=params.axis, block_size=params.block_size, out=out,
+    )  # fmt: skip
+    q = QuantizedArray._of(codes, params)
     return q.pack() if packed else q
 
 

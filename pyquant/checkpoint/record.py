@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pyquant._arguments import params_shape
 from pyquant.array import QuantizedArray, QuantParams
 from pyquant.checkpoint.tensors import (
     FLOAT_TYPES,
@@ -49,7 +50,7 @@ class Record:
         data = TensorSpec(name, storage, self.shape)
         if self.packed:
             data = TensorSpec(name, "uint8", ((data.size * grid.bits + 7) // 8,))
-        params = params_shape(self.shape, self.axis, self.block_size)
+        params = fitting_params_shape(self.shape, self.axis, self.block_size)
         scale_name, zero_point_name = companions(name)
         return (
             data,
@@ -73,24 +74,18 @@ def refuse_collisions(quantized: Iterable[str], names: Container[str]) -> None:
                 )
 
 
-def params_shape(
+def fitting_params_shape(
     shape: tuple[int, ...], axis: int | None, block_size: int | None
 ) -> tuple[int, ...]:
-    """Return the shape of the scale of a tensor of `shape`."""
-    if axis is None:
-        if block_size is not None:
-            raise ValueError(f"block_size {block_size} needs an axis")
-        return ()
-    if not -len(shape) <= axis < len(shape):
+    """Return the shape of the scale of a tensor of `shape`, refusing an axis it does not have."""
+    if axis is None and block_size is not None:
+        raise ValueError(f"block_size {block_size} needs an axis")
+    if axis is not None and not -len(shape) <= axis < len(shape):
         raise ValueError(
             f"axis {axis} does not fit shape {shape_text(shape)}, allowed are "
             + (f"{-len(shape)} to {len(shape) - 1}" if shape else "none (the tensor is 0-d)")
         )
-    if block_size is None:
-        return (shape[axis],)
-    dims = list(shape)
-    dims[axis] = -(-dims[axis] // block_size)
-    return tuple(dims)
+    return params_shape(shape, axis, block_size)
 
 
 def record_of(q: QuantizedArray, source_dtype: str = "float32") -> Record:

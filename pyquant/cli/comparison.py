@@ -57,9 +57,11 @@ def _row(name: str, a: Part, b: Part) -> Row:
         raise ValueError(
             f"tensor {name!r} has shape {shape_text(x.shape)} in A and {shape_text(y.shape)} in B"
         )
-    error = pq.error(*_comparable(name, x, y))
-    shape = tuple(x.shape)
-    return Row(name, str(x.dtype), str(y.dtype), shape, error.mse, error.sqnr_db, error.max_abs)
+    figures = (0.0, math.inf, 0.0)  # of no elements
+    if x.size:
+        error = pq.error(*_comparable(name, x, y))
+        figures = (error.mse, error.sqnr_db, error.max_abs)
+    return Row(name, str(x.dtype), str(y.dtype), tuple(x.shape), *figures)
 
 
 def _comparable(

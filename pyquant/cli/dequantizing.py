@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 import pyquant as pq
 from pyquant.checkpoint.rewrite import Tensors, refuse_target, rewrite
 from pyquant.checkpoint.source import Part, opened
-from pyquant.checkpoint.tensors import Array, Layout, TensorSpec, shape_text
+from pyquant.checkpoint.tensors import Layout, TensorSpec, shape_text
 from pyquant.cli.console import Steps, bytes_text, steps
 
 
@@ -41,15 +39,8 @@ def _tensors(part: Part, done: Steps) -> Tensors:
     for name in part.names:
         value = part.read(name)
         if isinstance(value, pq.QuantizedArray):
-            value = dequantized(value, part.records[name].source_dtype)
+            value = value.dequantize(part.records[name].source_dtype)
         yield name, value
         nbytes = sum(spec.nbytes for spec in part.specs(name))
         line = f"{name}  {_spec(part, name).dtype} {shape_text(value.shape)}"
         done(name, line, nbytes)
-
-
-def dequantized(q: pq.QuantizedArray, dtype: str) -> Array:
-    """Return `q` as `dtype`; float64 is the float32 result widened, which is exact."""
-    if dtype == "float64":
-        return q.dequantize().astype(np.float64)
-    return q.dequantize(dtype)

@@ -13,7 +13,7 @@ import numpy as np
 import pyquant as pq
 from pyquant.checkpoint.record import (
     Record,
-    params_shape,
+    fitting_params_shape,
     parts_of,
     records_text,
     refuse_collisions,
@@ -63,7 +63,7 @@ class Settings:
     def record(self, spec: TensorSpec, grid: pq.QuantParams) -> Record:
         """Return how a tensor will be stored; sub-byte grids are packed."""
         try:
-            params_shape(spec.shape, self.axis, self.block_size)
+            fitting_params_shape(spec.shape, self.axis, self.block_size)
         except ValueError as error:
             raise ValueError(
                 f"tensor {spec.name!r}: {error}; --exclude keeps a tensor as it is"
