@@ -13,7 +13,7 @@ settings.load_profile("pyquant")
 
 def pytest_report_header() -> list[str]:
     return [
-        f"pyquant: running {cpu_variants.chosen()}, threads {pq.get_num_threads()}",
+        f"pyquant: running {cpu_variants.best()}, threads {pq.get_num_threads()}",
         f"pyquant CPU variants tested here: {', '.join(cpu_variants.available())}",
         f"pyquant CPU variants that could not run: {', '.join(cpu_variants.missing()) or 'none'}",
         f"pyquant GPU: {cpu_variants.gpu()}",

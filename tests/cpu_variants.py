@@ -11,21 +11,22 @@ ORDER = {
 
 
 def known() -> list[str]:
+    """Worst first: a cap on one keeps those before it."""
     arm = platform.machine().lower() in ("aarch64", "arm64")
     return ORDER["arm" if arm else "x86"]
 
 
 def available() -> list[str]:
-    return list(pq.runtime_info()["available"])
+    return [name for name in known() if name in pq.runtime_info()["isa"]["usable"]]
 
 
 def missing() -> list[str]:
     return [name for name in known() if name not in available()]
 
 
-def chosen() -> str:
-    return str(pq.runtime_info()["isa"])
+def best() -> str:
+    return available()[-1]
 
 
 def gpu() -> str:
-    return str(pq.runtime_info().get("gpu") or "none")
+    return str(pq.runtime_info()["gpu"] or "none")

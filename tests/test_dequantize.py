@@ -1,5 +1,7 @@
 """`ops.dequantize_linear` and `dequantize` against exact arithmetic."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import reference
@@ -89,7 +91,7 @@ def test_big_arrays_in_which_threads_and_vectors_take_part(axis, block_size, out
     assert_same_bits(actual, expected)
 
 
-@pytest.mark.parametrize("length", list(range(70)) + [127, 128, 129, 255, 1000])
+@pytest.mark.parametrize("length", [*range(70), 127, 128, 129, 255, 1000])
 def test_every_length_around_a_vector(length):
     for dtype in STORAGE:
         low, high = reference.grid(dtype)
@@ -136,3 +138,19 @@ def test_dequantize_inverts_quantize_on_the_grid(dtype):
         z = (low + high) // 2
         x = ops.dequantize_linear(q, scale, z)
         assert_same_bits(ops.quantize_linear(x, scale, z, dtype=dtype), q)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_int32_as_onnx_has_it(axis):
+    """The type of a bias: the difference is rounded to float32, then the product."""
+    rng = random_generator(axis)
+    q = rng.integers(-(1 << 31), 1 << 31, (5, 40), dtype=np.int32)
+    scale, _ = random_params(rng, reference.params_shape(q.shape, axis, None), 0, 1)
+    wide = reference.expand(scale, q.shape, axis, None)
+    actual = ops.dequantize_linear(q, scale, axis=axis)
+    for index in np.ndindex(q.shape):
+        rounded = reference.round_fraction(Fraction(int(q[index])), reference.F32)
+        product = reference.round_fraction(
+            Fraction(rounded) * Fraction(float(wide[index])), reference.F32
+        )
+        assert float(actual[index]) == product

@@ -121,7 +121,8 @@ def name_mistakes() -> dict[str, Mistake]:
         "nan_policy": Mistake(
             lambda: pq.calibrate(X, nan_policy="ignore"), ["nan_policy", "'ignore'", "omit"]),
         "out_dtype": Mistake(
-            lambda: ops.dequantize_linear(Q, 1.0, dtype="float8"), ["dtype", "'float8'", "float16"]),
+            lambda: ops.dequantize_linear(Q, 1.0, dtype="float8"),
+            ["dtype", "'float8'", "float16"]),
         "packed_bits_0": Mistake(lambda: ops.pack_bits(Q, 0), ["bits", "0", "16"]),
         "packed_bits_17": Mistake(lambda: ops.pack_bits(Q, 17), ["bits", "17", "16"]),
         "unpack_bits_33": Mistake(
@@ -202,12 +203,11 @@ def type_mistakes() -> dict[str, Mistake]:
     return mistakes | {
         "type_dequantize_float": Mistake(
             lambda: ops.dequantize_linear(X, 1.0), ["q", "float32"], TypeError),
-        "type_dequantize_int32": Mistake(
-            lambda: ops.dequantize_linear(ACC, 1.0), ["q", "int32"], TypeError),
         "type_pq_dequantize": Mistake(lambda: pq.dequantize(Q), ["q"], TypeError),
         "type_zero_point": Mistake(
             lambda: ops.quantize_linear(X, 1.0, 0.5), ["zero_point"], TypeError),
-        "type_scale": Mistake(lambda: ops.quantize_linear(X, "a"), ["scale"], (TypeError, ValueError)),
+        "type_scale": Mistake(lambda: ops.quantize_linear(X, "a"),
+            ["scale"], (TypeError, ValueError)),
         "type_params": Mistake(lambda: pq.quantize(X, 0.5), ["params"], TypeError),
         "type_axis": Mistake(
             lambda: ops.quantize_linear(X, [0.5] * 3, axis=0.0), ["axis"], TypeError),

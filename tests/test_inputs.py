@@ -263,7 +263,7 @@ PARTIAL = {
 def test_partial_overlap_is_refused_and_nothing_written(views):
     x, out = views(np.arange(400, dtype=np.float32))
     before = out.tobytes()
-    with pytest.raises(ValueError, match="out.*overlap|overlap.*out"):
+    with pytest.raises(ValueError, match=r"out.*overlap|overlap.*out"):
         pq.fake_quantize(x, pq.QuantParams(0.5), out=out)
     assert out.tobytes() == before
 

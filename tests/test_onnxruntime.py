@@ -3,8 +3,8 @@
 Where ONNX Runtime deviates from SPEC section 2 the inputs are restricted:
 
 * NaN: its clamp gives an end of the grid, which one depends on the processor. No input holds NaN.
-* Blocks along any axis but the last: it converts to int32 before it clamps, so infinities and values
-  beyond 2**31 steps come out at the wrong end. Those layouts get no huge values; all others do.
+* Blocks along any axis but the last: it converts to int32 before it clamps, so infinities and
+  values beyond 2**31 steps come out at the wrong end. Those layouts get no huge values.
 * DynamicQuantizeLinear keeps a subnormal scale, where SPEC raises it to the smallest normal number.
 """
 

@@ -124,7 +124,7 @@ def test_calibrate_big_arrays(axis, block_size):
     assert_same_bits(params.zero_point, expected[1])
 
 
-@pytest.mark.parametrize("length", list(range(1, 70)) + [255, 1000])
+@pytest.mark.parametrize("length", [*range(1, 70), 255, 1000])
 def test_the_extreme_is_found_at_every_place(length):
     for place in {0, length // 2, length - 1}:
         for extreme in (5.0, -5.0):

@@ -167,29 +167,30 @@ def test_threads_change_the_number_of_threads_while_others_work():
 
 def test_the_gil_is_released():
     """Another thread's Python code runs while one call is inside the library."""
-    x = np.ones(60_000_000, np.float32)
+    x = np.ones(20_000_000, np.float32)
     out = np.empty(x.size, np.int8)
-    with pq.set_num_threads(1):
-        ops.quantize_linear(x, 1.0, out=out)
-        steps, inside = [], threading.Event()
+    steps, stop = [], threading.Event()
 
-        def count():
-            inside.wait()
-            while inside.is_set():
-                steps.append(None)
-                time.sleep(0)
+    def count():
+        while not stop.is_set():
+            steps.append(None)
+            time.sleep(0)
 
-        counter = threading.Thread(target=count)
+    counter = threading.Thread(target=count)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # so that nothing but a release inside the call lets count() run
+    try:
         counter.start()
         seen = 0
-        for _ in range(20):  # while the GIL is held, the other thread can take no step at all
-            inside.set()
+        for _ in range(20):
             before = len(steps)
             ops.quantize_linear(x, 1.0, out=out)
-            seen = max(seen, len(steps) - before)
-        inside.clear()
+            seen += len(steps) - before
+    finally:
+        stop.set()
+        sys.setswitchinterval(interval)
         counter.join()
-    assert seen > 3
+    assert seen > 0
 
 
 @pytest.mark.parametrize("environment, expected", [
@@ -264,7 +265,8 @@ PROCESS_STATE = """
 
     def kernel_view():
         try:
-            lines = open("/proc/self/status").read().splitlines()
+            with open("/proc/self/status") as status:
+                lines = status.read().splitlines()
         except OSError:
             return None
         return [l for l in lines if l.split(":")[0] in ("SigBlk", "SigIgn", "SigCgt", "Threads")]
@@ -334,19 +336,22 @@ def test_unknown_isa_is_an_error_at_import_that_lists_the_names(name):
         assert known in last
 
 
+PRINT_VARIANTS = "import pyquant as pq; print(pq.runtime_info()['isa']['usable'])"
+
+
 @pytest.mark.parametrize("value", ["", None])
 def test_no_cap(value):
-    done = python("import pyquant as pq; print(pq.runtime_info()['isa'])", PYQUANT_ISA=value)
-    uncapped = python("import pyquant as pq; print(pq.runtime_info()['isa'])", PYQUANT_ISA=None)
+    done = python(PRINT_VARIANTS, PYQUANT_ISA=value)
+    uncapped = python(PRINT_VARIANTS, PYQUANT_ISA=None)
     assert done.stdout == uncapped.stdout
 
 
 @pytest.mark.parametrize("name", ["neon", "neondot", "neoni8mm", "avx2", "amxint8"])
 def test_every_known_name_imports_on_every_architecture(name):
-    done = python("import pyquant as pq; print(pq.runtime_info()['isa'])", PYQUANT_ISA=name)
+    done = python(PRINT_VARIANTS, PYQUANT_ISA=name)
     arm = os.uname().machine in ("aarch64", "arm64") if hasattr(os, "uname") else False
     if name.startswith("neon") is not arm:
-        assert done.stdout.strip() == "scalar"
+        assert done.stdout.strip() == "['scalar']"
 
 
 def test_show_runtime_prints_per_operation_chosen_and_available(capsys):

@@ -127,7 +127,7 @@ def test_big_arrays_in_which_threads_and_vectors_take_part(axis, block_size, x_d
     assert_same_bits(actual, expected)
 
 
-@pytest.mark.parametrize("length", list(range(70)) + [127, 128, 129, 255, 1000])
+@pytest.mark.parametrize("length", [*range(70), 127, 128, 129, 255, 1000])
 def test_every_length_around_a_vector(length):
     x = random_generator(length).uniform(-300, 300, length).astype(np.float32)
     for dtype in ("int8", "uint8", "int16"):
