@@ -42,9 +42,9 @@ def save(
 
     Examples
     --------
-    >>> pq.save("model.safetensors", {"w": pq.quantize(w, axis=0), "b": b})
+    >>> pq.save("model.safetensors", {"w": pq.quantize(w, axis=0), "b": b})  # doctest: +SKIP
     """
-    from pyquant.checkpoint.numpy_format import NPZ_SUFFIX
+    from pyquant.checkpoint.npz import SUFFIX as NPZ_SUFFIX
     from pyquant.checkpoint.record import parts_of, record_of, records_text, refuse_collisions
     from pyquant.checkpoint.replacing import replacing
     from pyquant.checkpoint.rewrite import new_file
@@ -97,7 +97,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | npt.NDArray
 
     Examples
     --------
-    >>> pq.load("model.safetensors")["w"].dequantize()
+    >>> pq.load("model.safetensors")["w"].dequantize()  # doctest: +SKIP
     """
     from pyquant.checkpoint.source import opened
 

@@ -158,6 +158,32 @@ def test_options(cli, model, tmp_path, options, keywords, suffix):
         np.testing.assert_array_equal(q.dequantize(), expected.dequantize())
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint12"])
+def test_zero_points_are_absent_when_all_zero(cli, tmp_path, dtype, suffix):
+    """Known only from the data, after the header was laid out."""
+    tensors = {"a": normal(5, 3), "b": abs(normal(5, 3)), "c": normal(4, 3), "d": np.ones((3, 3))}
+    np.savez(tmp_path / "m.npz", **tensors)
+    out = tmp_path / f"q{suffix}"
+    options = ["--scheme", "affine", "--dtype", dtype, "--axis", 1]
+    assert cli("quantize", tmp_path / "m.npz", out, *options).status == 0
+    stored = safetensors_numpy.load_file(out) if suffix == ".safetensors" else np.load(out)
+    points = {name for name in stored if name.endswith(".zero_point")}
+    assert points == {"a.zero_point", "c.zero_point"}
+    loaded = pq.load(out)
+    for name, array in tensors.items():
+        assert loaded[name] == pq.quantize(array, scheme="affine", dtype=dtype, axis=1)
+
+
+def test_large_tensors_are_not_read_ahead(cli, model, tmp_path, monkeypatch):
+    from pyquant.checkpoint import rewrite
+
+    assert cli("quantize", model, tmp_path / "ahead.npz").status == 0
+    monkeypatch.setattr(rewrite, "_READ_AHEAD_BYTES", 0)
+    assert cli("quantize", model, tmp_path / "alone.npz").status == 0
+    assert (tmp_path / "ahead.npz").read_bytes() == (tmp_path / "alone.npz").read_bytes()
+
+
 def test_bfloat16(cli, tmp_path):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     w = normal(6, 5, dtype=ml_dtypes.bfloat16)
