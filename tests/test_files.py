@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -315,6 +316,27 @@ def test_load_of_what_is_not_there(tmp_path):
         pq.load(tmp_path / "m.txt")
     with pytest.raises(ValueError, match="holds no"):
         pq.load(tmp_path)
+
+
+def test_longest_name_a_folder_can_hold(tmp_path):
+    path = tmp_path / f"{'n' * 243}.safetensors"
+    pq.save(path, {"a": np.zeros(3)})
+    assert set(pq.load(path)) == {"a"}
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    pq.save(tmp_path / "m.safetensors", {"x": np.ones(2, ml_dtypes.bfloat16)})
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(
+        ImportError, match=r"'x' has dtype bfloat16.*pip install 'pyquant\[files\]'"
+    ):
+        pq.load(tmp_path / "m.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ImportError, match=r"safetensors package: pip install 'pyquant\[files\]'"):
+        pq.load(tmp_path / "m.safetensors")
+    pq.save(tmp_path / "m.npz", {"x": np.ones(2)})
+    assert pq.load(tmp_path / "m.npz")["x"].all()
 
 
 def test_load_of_a_folder(tmp_path):

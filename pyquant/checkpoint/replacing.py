@@ -36,8 +36,8 @@ def require_folder(path: Path) -> None:
 
 
 def _beside(path: Path, what: str) -> Path:
-    # The suffix stays last: it tells the format.
-    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.{what}{path.suffix}")
+    # The suffix stays last: it tells the format. A long stem is cut: names have a limit.
+    return path.with_name(f".{path.stem[:50]}.{secrets.token_hex(4)}.{what}{path.suffix}")
 
 
 def _swap_folder(new: Path, path: Path) -> None:
