@@ -108,7 +108,8 @@ def aligned(shape: tuple[int, ...] | int, dtype: Any) -> np.ndarray:
     raw = np.empty(count * wanted.itemsize + ALIGNMENT, np.uint8)
     raw.fill(0)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + count * wanted.itemsize].view(wanted).reshape(shape)
+    array: np.ndarray = raw[start : start + count * wanted.itemsize].view(wanted)
+    return array.reshape(shape)
 
 
 class Data:
@@ -178,7 +179,7 @@ class Data:
         return self.scales.reshape(shape)
 
     @cached_property
-    def expected(self) -> np.ndarray | None:
+    def expected(self) -> Any:
         """What a quantizing contender must give within one step; None where nothing is checked."""
         x, op = self.x, self.case.op
         if op in ("quantize", "per channel", "per block"):

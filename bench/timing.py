@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 FRESH, OUT = "fresh", "out"
-SETTLE_SECONDS = 0.006  # idle OpenMP workers of the contender before spin for up to about 4 ms
+OPENMP_SPINS = 0.006  # seconds; GNU OpenMP's idle workers give up after about 4 ms
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Contender:
     """One way to do the work of a case: a statement as a user would write it.
 
     `mode` is "fresh" where each call makes a new result and "out" where it fills an array that
-    was there before. `inner` says how many runs of the work one statement holds.
+    was there before. `inner` says how many runs of the work one statement holds, `spins` for how
+    many seconds idle threads of this contender may keep a CPU busy after a call.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Contender:
     inner: int = 1
     prepare: Callable[[], object] | None = None
     array: Callable[[Any], np.ndarray] | None = None
+    spins: float = OPENMP_SPINS
+
+    def rest(self, following: Contender) -> float:
+        """Seconds to wait until this contender's threads cannot disturb the following one."""
+        pools = [(c.name.split()[0], c.threads) for c in (self, following)]
+        return self.spins if self.threads > 1 and pools[0] != pools[1] else 0.0
 
     @property
     def key(self) -> str:
@@ -44,7 +51,7 @@ class Pace:
     sample: float = 0.003
     rounds: int = 15
     least_rounds: int = 5
-    budget: float = 1.0
+    budget: float = 1.2
 
 
 @dataclass
@@ -54,11 +61,11 @@ class _Runner:
     calls: int
     seconds: list[float] = field(default_factory=list)
 
-    def sample(self, settle: float) -> None:
+    def sample(self, rest: float) -> None:
         if self.contender.prepare is not None:
             self.contender.prepare()
-        if settle:
-            time.sleep(settle)
+        if rest:
+            time.sleep(rest)
         if self.calls > 1:  # bring code and data back after the others' turns
             self.timer.timeit(1)
         self.seconds.append(self.timer.timeit(self.calls) / (self.calls * self.contender.inner))
@@ -77,15 +84,16 @@ def _runner(contender: Contender, pace: Pace) -> _Runner:
 
 def measure(contenders: Sequence[Contender], pace: Pace) -> dict[str, list[float]]:
     """Seconds for each run of the work, by contender key, one value a round."""
-    settle = SETTLE_SECONDS if any(c.threads > 1 for c in contenders) else 0.0
     runners = [_runner(contender, pace) for contender in contenders]
+    previous = contenders[-1]
     started = time.perf_counter()
     for turn in range(pace.rounds):
         if turn >= pace.least_rounds and time.perf_counter() - started > pace.budget:
             break
         first = turn % len(runners)  # nobody always runs after the same neighbour's leftovers
         for runner in runners[first:] + runners[:first]:
-            runner.sample(settle)
+            runner.sample(previous.rest(runner.contender))
+            previous = runner.contender
     return {runner.contender.key: runner.seconds for runner in runners}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.cases import Case, Data
-from bench.timing import FRESH, OUT, Contender
+from bench.timing import FRESH, OPENMP_SPINS, OUT, Contender
 
 Offer = Callable[[Case, Data, int], list[Contender]]
 
@@ -37,14 +37,14 @@ def offers(
     out: str | None = None,
     array: Callable[[Any], np.ndarray] = np.asarray,
     prepare: Callable[[], object] | None = None,
+    spins: float = OPENMP_SPINS,
 ) -> list[Contender]:
     """Contenders for the statements given; the one with `out` leaves its result in names["out"]."""
     found = []
     if fresh is not None:
-        found.append(Contender(name, FRESH, fresh, names, threads, 1, prepare, array))
+        found.append(Contender(name, FRESH, fresh, names, threads, 1, prepare, array, spins))
     if out is not None:
         target = names["out"]
-        found.append(
-            Contender(name, OUT, out, names, threads, 1, prepare, lambda _: np.asarray(target))
-        )
+        read = lambda _: np.asarray(target)  # noqa: E731
+        found.append(Contender(name, OUT, out, names, threads, 1, prepare, read, spins))
     return found
