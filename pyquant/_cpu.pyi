@@ -1,0 +1,131 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyquant._grid import Grid
+
+_Array = npt.NDArray[Any]
+_Layout = tuple[int, int, int, int]
+
+F32: int
+F16: int
+BF16: int
+F64: int
+I8: int
+U8: int
+I16: int
+U16: int
+OK: int
+ERROR_SCALE: int
+ERROR_ZERO_POINT: int
+ERROR_NONFINITE: int
+ERROR_RANGE: int
+ERROR_MEMORY: int
+SYMMETRIC: int
+AFFINE: int
+FLOAT: int
+FIXED_DOUBLE: int
+FIXED_SINGLE: int
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any] | str | type) -> _Array: ...
+def keep_at_most(bytes: int) -> None: ...
+def quantize(
+    x: _Array,
+    x_type: int,
+    scale: _Array,
+    zero_point: _Array | None,
+    q: _Array,
+    q_type: int,
+    layout: _Layout,
+    qmin: int,
+    qmax: int,
+) -> int: ...
+def dequantize(
+    q: _Array,
+    q_type: int,
+    scale: _Array,
+    zero_point: _Array | None,
+    x: _Array,
+    x_type: int,
+    layout: _Layout,
+) -> int: ...
+def fake_quantize(
+    x: _Array,
+    x_type: int,
+    scale: _Array,
+    zero_point: _Array | None,
+    y: _Array,
+    layout: _Layout,
+    qmin: int,
+    qmax: int,
+) -> int: ...
+def fake_quantize_grad(
+    grad: _Array,
+    x: _Array,
+    scale: _Array,
+    zero_point: _Array | None,
+    dx: _Array,
+    dscale: _Array,
+    dzero_point: _Array,
+    layout: _Layout,
+    qmin: int,
+    qmax: int,
+) -> int: ...
+def minmax(
+    x: _Array, x_type: int, layout: _Layout, omit: bool, low: _Array, high: _Array
+) -> int: ...
+def absmax(x: _Array, x_type: int, layout: _Layout, omit: bool, high: _Array) -> int: ...
+def find_nonfinite(x: _Array, x_type: int) -> int: ...
+def choose_params(
+    alpha: _Array,
+    beta: _Array,
+    scheme: int,
+    qmin: int,
+    qmax: int,
+    scale: _Array,
+    zero_point: _Array,
+) -> int: ...
+def dynamic_quantize(
+    x: _Array,
+    x_type: int,
+    q: _Array,
+    q_type: int,
+    layout: _Layout,
+    scheme: int,
+    qmin: int,
+    qmax: int,
+    scale: _Array,
+    zero_point: _Array,
+) -> int: ...
+def requantize(
+    acc: _Array,
+    multiplier: _Array,
+    zero_point: _Array | None,
+    q: _Array,
+    q_type: int,
+    layout: _Layout,
+    qmin: int,
+    qmax: int,
+    mode: int,
+) -> int: ...
+def pack_bits(q: _Array, bits: int, packed: _Array) -> int: ...
+def unpack_bits(packed: _Array, bits: int, is_signed: bool, q: _Array) -> int: ...
+def packed_size(n: int, bits: int) -> int: ...
+def quantize_plain(
+    x: object, scale: object, zero_point: object, dtype: object, out: object
+) -> _Array | None: ...
+def dequantize_plain(
+    q: object, scale: object, zero_point: object, out: object
+) -> _Array | None: ...
+def dynamic_quantize_plain(
+    x: object, grid: Grid, scheme: int
+) -> tuple[_Array, _Array, _Array] | None: ...
+def set_num_threads(n: int) -> int: ...
+def get_num_threads() -> int: ...
+def set_isa(name: str) -> int: ...
+def isa_names() -> list[str]: ...
+def isa_usable(name: str) -> bool: ...
+def isa_compiled(name: str) -> bool: ...
+def operations() -> dict[str, tuple[str, tuple[str, ...]]]: ...
+def openmp_threads() -> int: ...
