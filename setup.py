@@ -1,7 +1,7 @@
-"""Builds libpyquant.a from csrc/, one object per source and instruction set, and one extension on top.
+"""Builds libpyquant.a from csrc/, one object per source and instruction set; one extension on top.
 
-csrc/isa.def names the instruction sets and their compiler flags. A set whose flags this compiler does not know is
-left out; with PYQUANT_REQUIRE_ALL_ISAS=1 (CI) that is an error.
+csrc/isa.def names the instruction sets and their compiler flags. A set whose flags this compiler
+does not know is left out; with PYQUANT_REQUIRE_ALL_ISAS=1 (CI) that is an error.
 """
 
 import os
@@ -51,7 +51,8 @@ class BuildLibraryThenExtension(build_ext):
         """An editable install takes the archive and the headers from the source tree as well."""
         super().copy_extensions_to_source()
         for part in ("lib", "include"):
-            shutil.copytree(Path(self.build_lib) / "pyquant" / part, Path("pyquant") / part, dirs_exist_ok=True)
+            built = Path(self.build_lib) / "pyquant" / part
+            shutil.copytree(built, Path("pyquant") / part, dirs_exist_ok=True)
 
     def build_archive(self, folder: Path) -> Path:
         jobs = [(source, OPENMP) for source in sorted(CSRC.glob("*.c"))]
@@ -94,10 +95,16 @@ cpu = Extension(
     "pyquant._cpu",
     ["pyquant/_cpu.pyx"],
     include_dirs=[numpy.get_include(), "csrc/include", "pyquant"],
-    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
+    define_macros=[
+        ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+        ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
+    ],
     extra_compile_args=["-O3", "-ffp-contract=off", *OPENMP],
     extra_link_args=OPENMP,
-    depends=[str(p) for p in CSRC.rglob("*") if p.suffix in (".c", ".h", ".inc", ".def")] + ["pyquant/_memory.h"],
+    depends=[
+        *(str(p) for p in CSRC.rglob("*") if p.suffix in (".c", ".h", ".inc", ".def")),
+        "pyquant/_memory.h",
+    ],
 )
 
 setup(

@@ -122,7 +122,7 @@ def zero_point_input(zero_point: Any, expected: tuple[int, ...], grid_text: str)
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> Array:
     """The C-contiguous array that a kernel writes for `out`: out itself where that is safe."""
     if out is None:
-        return _cpu.empty(shape, dtype)  # type: ignore[no-any-return]
+        return _cpu.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, not {type(out).__name__}")
     if out.shape != shape:
@@ -153,7 +153,7 @@ def _same_memory(a: Array, b: Array) -> bool:
 
 def _overlap(a: Array, b: Array) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=100_000)
+        return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 

@@ -34,7 +34,7 @@ def grid_name(dtype: Any) -> str:
     if isinstance(dtype, str):
         return dtype
     try:
-        return np.dtype(dtype).name
+        return str(np.dtype(dtype).name)
     except TypeError:
         return repr(dtype)
 
@@ -101,7 +101,8 @@ def float_dtype(dtype: Any, argument: str = "dtype") -> np.dtype[Any]:
             raise ValueError(
                 "bfloat16 arrays need the ml_dtypes package: pip install pyquant[files]"
             ) from None
-        return np.dtype(ml_dtypes.bfloat16)
+        dtype = ml_dtypes.bfloat16
+    found: np.dtype[Any]
     try:
         found = np.dtype(dtype)
     except TypeError:

@@ -105,7 +105,7 @@ def quantize_linear(
     if axis is None and block_size is None and not narrow_range:
         result = _quantize_plain(x, scale, zero_point, dtype, out)
         if result is not None:
-            return result  # type: ignore[no-any-return]
+            return result
     backend = backend_of(x, out)
     grid = grid_of(dtype, narrow_range)
     array, code = float_input(x)
@@ -171,7 +171,7 @@ def dequantize_linear(
     if axis is None and block_size is None and type(dtype) is str and dtype == "float32":
         result = _dequantize_plain(q, scale, zero_point, out)
         if result is not None:
-            return result  # type: ignore[no-any-return]
+            return result
     backend = backend_of(q, out)
     target = float_dtype(dtype)
     array = integer_input(q)
