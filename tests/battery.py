@@ -108,8 +108,34 @@ def dynamic(shape):
     yield "pq_quantize_and_error", digest(q.data, q.scale, q.dequantize(), np.array(values))
 
 
+def lengths():
+    """Every remainder of a vector, and starts that are aligned to nothing."""
+    wide = (random_generator("lengths").standard_normal(400) * 90).astype(np.float32)
+    acc = (wide * 1e6).astype(np.int32)
+    codes = wide.clip(-128, 127).astype(np.int8)
+    for length in range(140):
+        for start in (0, 1, 5):
+            x = wide[start : start + length]
+            params = pq.QuantParams(0.7, -3)
+            everything = [pq.fake_quantize(x, params), *pq.fake_quantize_grad(x, x, params)]
+            for x_type in float_types().values():
+                narrow = x.astype(x_type)
+                everything += [ops.quantize_linear(narrow, 0.7, z, dtype=d)
+                               for z, d in ((1, "int8"), (2, "uint16"))]  # fmt: skip
+                everything += [*ops.minmax(narrow), ops.absmax(narrow)]
+            q = codes[start : start + length]
+            everything += [ops.dequantize_linear(q, 0.7, 3, dtype=d)
+                           for d in ("float32", "float16")]  # fmt: skip
+            everything += [ops.requantize(acc[start : start + length], 1e-6, 3, mode=mode)
+                           for mode in ("float", "fixed")]  # fmt: skip
+            for bits in (1, 2, 3, 4, 5, 7):
+                everything.append(ops.pack_bits(q >> (8 - bits), bits))
+                everything.append(ops.unpack_bits(everything[-1], bits, length))
+            yield f"lengths/{length}/{start}", digest(*everything)
+
+
 def run() -> dict[str, str]:
-    results = dict(hard())
+    results = dict(hard()) | dict(lengths())
     for name, shape in SHAPES.items():
         for where in WHERE:
             for key, value in elementwise(name, shape, where):

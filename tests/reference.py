@@ -170,11 +170,11 @@ def choose_params(
     fmt = F32
     span = subtract(beta, alpha, fmt)
     if math.isinf(span):
-        fmt = F64
+        fmt = F64  # for every step; only the scale that is handed out is rounded to float32
         span = subtract(beta, alpha, fmt)
-    scale = max(round_float(divide(span, high - low, fmt), F32), SMALLEST_NORMAL_F32)
+    scale = max(divide(span, high - low, fmt), SMALLEST_NORMAL_F32)
     offset = subtract(float(low), divide(alpha, scale, fmt), fmt)
-    return scale, clamp(round(Fraction(offset)), low, high)
+    return round_float(scale, F32), clamp(round(Fraction(offset)), low, high)
 
 
 def dynamic_quantize(values: list[float]) -> tuple[list[int], float, int]:

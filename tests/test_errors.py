@@ -133,6 +133,10 @@ def name_mistakes() -> dict[str, Mistake]:
             lambda: ops.unpack_bits(np.zeros(5, np.uint8), 4, 7), ["packed", "5", "4"]),
         "unpack_negative_shape": Mistake(
             lambda: ops.unpack_bits(np.zeros(4, np.uint8), 4, (-2, 4)), ["shape", "-2"]),
+        "params_and_more": Mistake(
+            lambda: pq.quantize(X, PARAMS, dtype="int4"), ["params", "dtype"]),
+        "unknown_option": Mistake(
+            lambda: pq.quantize(X, percentil=3), ["percentil"], TypeError),
         "num_threads_0": Mistake(lambda: pq.set_num_threads(0), ["0"]),
         "num_threads_negative": Mistake(lambda: pq.set_num_threads(-3), ["-3"]),
     }  # fmt: skip

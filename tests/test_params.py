@@ -226,6 +226,18 @@ def test_params_are_immutable():
         hash(params)
 
 
+@pytest.mark.parametrize("axis", [0, np.int64(0), np.uint8(0)])
+def test_axis_and_block_size_are_plain_integers(axis):
+    """They go into files and messages, where NumPy's integers are strangers."""
+    x = np.ones((3, 4), np.float32)
+    for params in (
+        pq.quantize(x, axis=axis, block_size=np.int64(2)).params,
+        pq.calibrate(x, axis=axis, block_size=np.int64(2)),
+        pq.QuantParams(np.ones((2, 4)), axis=axis, block_size=np.int64(2)),
+    ):
+        assert (type(params.axis), type(params.block_size)) == (int, int)
+
+
 def test_params_do_not_follow_the_arrays_they_came_from():
     scale, zero_point = np.array([0.5, 0.25], np.float32), np.array([1, 2], np.int8)
     params = pq.QuantParams(scale, zero_point, axis=0)

@@ -13,6 +13,7 @@ def test_rounding_agrees_with_the_processor(fmt, dtype):
     bits = random_generator(fmt).integers(0, 1 << 64, 4000, dtype=np.uint64)
     values = bits.view(np.float64)
     near = np.random.default_rng(1).integers(0, 1 << 32, 4000, dtype=np.uint32).view(np.float32)
+    near = near[np.isfinite(near)]
     halfway = (near.astype(np.float64) + np.nextafter(near, np.float32(0))) / 2
     for value in np.concatenate([values, halfway, np.float64(2.0) ** np.arange(-160, 130)]):
         if np.isfinite(value):
