@@ -323,6 +323,23 @@ def test_a_refused_call_leaves_out_as_it_was():
         assert (out == 77).all()
 
 
+@pytest.mark.parametrize("call", [
+    lambda x: ops.quantize_linear(x, 0.5), lambda x: ops.dequantize_linear(x, 0.5), pq.quantize,
+    lambda x: pq.fake_quantize(x, PARAMS), pq.calibrate, ops.dynamic_quantize_linear,
+    lambda x: ops.requantize(x, 0.5), lambda x: ops.pack_bits(x, 4),
+])  # fmt: skip
+def test_arrays_of_another_device_are_not_converted_in_secret(call):
+    """The type alone decides: nothing is asked of the array, and CuPy is not imported."""
+
+    class Elsewhere:
+        def __array__(self, *args, **kwargs):
+            raise AssertionError("converted")
+
+    Elsewhere.__module__ = "cupy"
+    with pytest.raises(TypeError, match="CuPy"):
+        call(Elsewhere())
+
+
 def test_more_elements_than_memory_is_a_memory_error():
     huge = np.broadcast_to(np.float32(1), (1 << 60,))
     with pytest.raises((MemoryError, ValueError)):

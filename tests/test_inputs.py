@@ -95,6 +95,17 @@ def test_broadcast_input():
     assert_same_bits(ops.quantize_linear(x, 0.5), ops.quantize_linear(x.copy(), 0.5))
 
 
+def test_memory_mapped_input_and_output(tmp_path):
+    x = np.nan_to_num(floats(), posinf=9, neginf=-9)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert pq.quantize(mapped, axis=0) == pq.quantize(x, axis=0)
+    out = np.lib.format.open_memmap(tmp_path / "q.npy", "w+", np.int8, x.shape)
+    assert ops.quantize_linear(mapped, 0.5, out=out) is out
+    out.flush()
+    assert_same_bits(np.load(tmp_path / "q.npy"), ops.quantize_linear(x, 0.5))
+
+
 @pytest.mark.parametrize("layout", ["every_other", "byte_swapped", "unaligned", "read_only"])
 def test_scales_and_zero_points_in_any_layout(layout):
     scale, zero_point = random_params(random_generator("s"), (6, 10, 5), -128, 127)

@@ -62,6 +62,15 @@ def test_every_input_type(x_dtype, scale):
         assert_same_bits(actual, reference.quantize_fast(x, scale, zero_point, dtype))
 
 
+@pytest.mark.parametrize("x_dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("scale", **named(SCALES))
+def test_every_16_bit_float_there_is(x_dtype, scale):
+    x = np.arange(1 << 16, dtype=np.uint16).view(float_dtype(x_dtype))
+    for dtype, zero_point in (("int8", -5), ("uint16", 30_000)):
+        actual = ops.quantize_linear(x, scale, zero_point, dtype=dtype)
+        assert_same_bits(actual, reference.quantize_fast(x, scale, zero_point, dtype))
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint16"])
 def test_float64_is_divided_in_float64(dtype):
     scale, low_high = np.float32(0.1), reference.grid(dtype)
