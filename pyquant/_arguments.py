@@ -142,6 +142,11 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Arra
     return out if direct else _cpu.empty(shape, dtype)
 
 
+def apart(array: Array, out: Array | None) -> Array:
+    """array, or a copy of it where writing `out` would change it."""
+    return array if out is None or not np.may_share_memory(array, out) else array.copy()
+
+
 def _same_memory(a: Array, b: Array) -> bool:
     return (
         a.ctypes.data == b.ctypes.data

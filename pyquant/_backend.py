@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from pyquant import _cpu
 
 _FOREIGN = {"cupy": "CuPy", "torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "dask": "Dask"}
@@ -13,6 +15,8 @@ _FOREIGN = {"cupy": "CuPy", "torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "
 def backend_of(*arrays: Any) -> ModuleType:
     """The module that computes on these arrays; TypeError when none does."""
     for array in arrays:
+        if array is None or type(array) is np.ndarray:
+            continue
         library = _FOREIGN.get(type(array).__module__.partition(".")[0])
         if library is not None:
             raise TypeError(

@@ -112,14 +112,39 @@ def requantize(
 def pack_bits(q: _Array, bits: int, packed: _Array) -> int: ...
 def unpack_bits(packed: _Array, bits: int, is_signed: bool, q: _Array) -> int: ...
 def packed_size(n: int, bits: int) -> int: ...
+def know_grid(grid: Grid) -> None: ...
+def know_bfloat16(number: int) -> None: ...
 def quantize_plain(
-    x: object, scale: object, zero_point: object, dtype: object, out: object
+    x: object,
+    scale: object,
+    zero_point: object,
+    dtype: object,
+    narrow_range: object,
+    axis: object,
+    block_size: object,
+    out: object,
 ) -> _Array | None: ...
 def dequantize_plain(
-    q: object, scale: object, zero_point: object, out: object
+    q: object,
+    scale: object,
+    zero_point: object,
+    axis: object,
+    block_size: object,
+    dtype: object,
+    out: object,
+) -> _Array | None: ...
+def fake_quantize_plain(
+    x: object,
+    scale: object,
+    zero_point: object,
+    dtype: object,
+    narrow_range: object,
+    axis: object,
+    block_size: object,
+    out: object,
 ) -> _Array | None: ...
 def dynamic_quantize_plain(
-    x: object, grid: Grid, scheme: int
+    x: object, grid: Grid, scheme: int, axis: object, block_size: object, out: object
 ) -> tuple[_Array, _Array, _Array] | None: ...
 def set_num_threads(n: int) -> int: ...
 def get_num_threads() -> int: ...

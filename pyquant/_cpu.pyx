@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False
+# cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False, cdivision=True
 """One short wrapper per C function.
 
 Arrays come in C-contiguous and of the types that ops.py has checked; a wrapper passes their pointers on without the
@@ -189,22 +189,63 @@ def packed_size(size_t n, int bits):
     return pq_packed_size(n, bits)
 
 
-# The common call, recognised without Python: a C-contiguous native float32 array, one scale, one zero point, a grid
-# of the standard types. Anything else returns None and takes the road through ops.py, errors included.
-
-cdef object float32_scalar = np.float32
+# The well-formed call, recognised without Python: NumPy arrays, C-contiguous and in native byte order; a scale that is
+# a float or a float32 array of the right shape; a zero point that is an int or an integer array. Whatever else comes
+# returns None and takes the road through ops.py, errors included, so nothing here explains anything.
 
 cdef enum:
     GIL_ELEMENTS = 4096  # below, the call is shorter than letting go of the GIL
+
+cdef type float32_scalar = np.float32
+cdef dict wide_grids = {}  # name -> pyquant._grid.Grid
+cdef dict narrow_grids = {}
+cdef int bfloat16_number = -1
+
+
+def know_grid(grid):
+    """Remember a Grid, by its name, for the calls to come."""
+    (narrow_grids if grid.narrow else wide_grids)[grid.name] = grid
+
+
+def know_bfloat16(int number):
+    """The type number that ml_dtypes' bfloat16 got from NumPy."""
+    global bfloat16_number
+    bfloat16_number = number
 
 
 cdef inline bint plain(cnp.ndarray a) noexcept:
     return cnp.PyArray_ISCARRAY_RO(a)
 
 
-cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
-    cdef uintptr_t p = <uintptr_t>data(a), q = <uintptr_t>data(b)
-    return p + cnp.PyArray_NBYTES(a) <= q or q + cnp.PyArray_NBYTES(b) <= p
+cdef inline int float_type(cnp.ndarray a) noexcept:
+    """pq_type, -1 for none."""
+    cdef int number = cnp.PyArray_TYPE(a)
+    if number == cnp.NPY_FLOAT32:
+        return PQ_F32
+    if number == cnp.NPY_FLOAT16:
+        return PQ_F16
+    if number == cnp.NPY_FLOAT64:
+        return PQ_F64
+    return PQ_BF16 if number == bfloat16_number else -1
+
+
+cdef inline int code_type(cnp.ndarray a) noexcept:
+    cdef int number = cnp.PyArray_TYPE(a)
+    if number == cnp.NPY_INT8:
+        return PQ_I8
+    if number == cnp.NPY_UINT8:
+        return PQ_U8
+    if number == cnp.NPY_INT16:
+        return PQ_I16
+    return PQ_U16 if number == cnp.NPY_UINT16 else -1
+
+
+cdef inline int code_number(int type) noexcept:
+    if type == PQ_I8:
+        return cnp.NPY_INT8
+    if type == PQ_U8:
+        return cnp.NPY_UINT8
+    return cnp.NPY_INT16 if type == PQ_I16 else cnp.NPY_UINT16
 
 
 cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
@@ -217,153 +258,267 @@ cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
     return True
 
 
-cdef inline bint one_scale(object scale, float *value):
-    if type(scale) is not float and type(scale) is not float32_scalar:
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    cdef uintptr_t p = <uintptr_t>data(a), q = <uintptr_t>data(b)
+    return p + cnp.PyArray_NBYTES(a) <= q or q + cnp.PyArray_NBYTES(b) <= p
+
+
+cdef cnp.ndarray plain_output(out, cnp.ndarray a, int number, bint in_place):
+    """out, or a new array of a's shape; None when out needs a closer look."""
+    cdef cnp.ndarray o
+    if out is None:
+        return pyquant_empty(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), number)
+    if type(out) is not cnp.ndarray:
+        return None
+    o = <cnp.ndarray>out
+    if cnp.PyArray_TYPE(o) != number or not cnp.PyArray_ISCARRAY(o) or not same_shape(a, o):
+        return None
+    return o if apart(a, o) or (in_place and data(a) == data(o)) else None
+
+
+cdef bint plain_layout(cnp.ndarray a, axis, block_size, pq_layout *l):
+    cdef int i, along, ndim = cnp.PyArray_NDIM(a)
+    l.block = 0
+    if axis is None:
+        l.outer = l.axis = 1
+        l.inner = cnp.PyArray_SIZE(a)
+        return block_size is None
+    if type(axis) is not int or axis < -ndim or axis >= ndim:
         return False
-    value[0] = <float><double>scale
-    return value[0] > 0.0 and value[0] <= 3.4028234663852886e38
+    if block_size is not None:
+        if type(block_size) is not int or block_size < 1 or block_size > 1 << 40:
+            return False
+        l.block = block_size
+    along = axis
+    if along < 0:
+        along += ndim
+    l.outer = l.inner = 1
+    for i in range(along):
+        l.outer *= cnp.PyArray_DIM(a, i)
+    l.axis = cnp.PyArray_DIM(a, along)
+    for i in range(along + 1, ndim):
+        l.inner *= cnp.PyArray_DIM(a, i)
+    return True
 
 
-def quantize_plain(x, scale, zero_point, dtype, out):
-    """quantize_linear for the common call, or None."""
-    cdef cnp.ndarray a, q
-    cdef float s
-    cdef int32_t z
-    cdef pq_type q_type
-    cdef int q_num, status
-    cdef pq_layout l
+cdef int params_dims(cnp.ndarray a, axis, const pq_layout *l, cnp.npy_intp *dims):
+    """The shape of the scales of a layout that plain_layout made; returns its number of dimensions."""
+    cdef int i, along, ndim = cnp.PyArray_NDIM(a)
+    if axis is None:
+        return 0
+    if l.block == 0:
+        dims[0] = l.axis
+        return 1
+    along = axis
+    if along < 0:
+        along += ndim
+    for i in range(ndim):
+        dims[i] = cnp.PyArray_DIM(a, i)
+    dims[along] = (l.axis + l.block - 1) // l.block
+    return ndim
+
+
+cdef bint has_dims(cnp.ndarray a, int ndim, const cnp.npy_intp *dims) noexcept:
+    cdef int i
+    if cnp.PyArray_NDIM(a) != ndim:
+        return False
+    for i in range(ndim):
+        if cnp.PyArray_DIM(a, i) != dims[i]:
+            return False
+    return True
+
+
+cdef class Params:
+    """pq_params, and what it points to."""
     cdef pq_params p
-    if type(x) is not cnp.ndarray or type(zero_point) is not int or type(dtype) is not str:
+    cdef float one_scale
+    cdef int32_t one_zero_point
+    cdef object scale, zero_point
+
+
+cdef bint plain_params(Params k, cnp.ndarray a, scale, zero_point, axis, const pq_layout *l, out):
+    """Fill k; False when something needs a closer look, as an `out` over the scales does."""
+    cdef cnp.npy_intp dims[64]
+    cdef int ndim = params_dims(a, axis, l, dims)
+    if type(scale) is float or type(scale) is float32_scalar:
+        if ndim != 0:
+            return False
+        k.one_scale = <float><double>scale
+        k.p.scale = &k.one_scale
+    else:
+        if type(scale) is not cnp.ndarray or cnp.PyArray_TYPE(<cnp.ndarray>scale) != cnp.NPY_FLOAT32:
+            return False
+        if not plain(<cnp.ndarray>scale) or not has_dims(<cnp.ndarray>scale, ndim, dims):
+            return False
+        if type(out) is cnp.ndarray and not apart(<cnp.ndarray>scale, <cnp.ndarray>out):
+            return False
+        k.scale = scale
+        k.p.scale = <const float *>data(<cnp.ndarray>scale)
+    k.p.zero_point = NULL
+    if type(zero_point) is int:
+        if zero_point == 0:
+            return True
+        if ndim != 0 or zero_point < -32768 or zero_point > 65535:
+            return False
+        k.one_zero_point = zero_point
+        k.p.zero_point = &k.one_zero_point
+        return True
+    if type(zero_point) is not cnp.ndarray or code_type(<cnp.ndarray>zero_point) < 0:
+        return False
+    if not has_dims(<cnp.ndarray>zero_point, ndim, dims):
+        return False
+    k.zero_point = cnp.PyArray_FROMANY(zero_point, cnp.NPY_INT32, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)  # a copy: the codes are not int32
+    k.p.zero_point = <const int32_t *>data(<cnp.ndarray>k.zero_point)
+    return True
+
+
+def quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_size, out):
+    """ops.quantize_linear for the well-formed call, or None."""
+    cdef cnp.ndarray a, q
+    cdef Params k
+    cdef pq_layout l
+    cdef int x_type, q_type, status
+    cdef tuple grid
+    if type(x) is not cnp.ndarray or type(dtype) is not str:
         return None
     a = <cnp.ndarray>x
-    if cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT32 or not plain(a) or not one_scale(scale, &s):
+    x_type = float_type(a)
+    found = (narrow_grids if narrow_range else wide_grids).get(dtype)
+    if found is None or x_type < 0 or not plain(a) or not plain_layout(a, axis, block_size, &l):
         return None
-    if dtype == "int8":
-        q_type, q_num, p.qmin, p.qmax = PQ_I8, cnp.NPY_INT8, -128, 127
-    elif dtype == "uint8":
-        q_type, q_num, p.qmin, p.qmax = PQ_U8, cnp.NPY_UINT8, 0, 255
-    else:
+    grid = <tuple>found
+    k = Params.__new__(Params)
+    if not plain_params(k, a, scale, zero_point, axis, &l, out):
         return None
-    if zero_point < p.qmin or zero_point > p.qmax:
+    k.p.qmin, k.p.qmax, q_type = grid[4], grid[5], grid[7]
+    q = plain_output(out, a, code_number(q_type), False)
+    if q is None:
         return None
-    z = zero_point
-    if out is None:
-        q = pyquant_empty(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), q_num)
-    else:
-        if type(out) is not cnp.ndarray:
-            return None
-        q = <cnp.ndarray>out
-        if cnp.PyArray_TYPE(q) != q_num or not cnp.PyArray_ISCARRAY(q) or not same_shape(a, q) or not apart(a, q):
-            return None
-    l.outer = l.axis = 1
-    l.inner = cnp.PyArray_SIZE(a)
-    l.block = 0
-    p.scale = &s
-    p.zero_point = &z
-    if l.inner < GIL_ELEMENTS:
-        status = pq_quantize(data(a), PQ_F32, data(q), q_type, &l, &p)
+    if cnp.PyArray_SIZE(a) < GIL_ELEMENTS:
+        status = pq_quantize(data(a), <pq_type>x_type, data(q), <pq_type>q_type, &l, &k.p)
     else:
         with nogil:
-            status = pq_quantize(data(a), PQ_F32, data(q), q_type, &l, &p)
+            status = pq_quantize(data(a), <pq_type>x_type, data(q), <pq_type>q_type, &l, &k.p)
     return q if status == PQ_OK else None
 
 
-def dequantize_plain(q, scale, zero_point, out):
-    """dequantize_linear to float32 for the common call, or None."""
+def dequantize_plain(q, scale, zero_point, axis, block_size, dtype, out):
+    """ops.dequantize_linear for the well-formed call, or None."""
     cdef cnp.ndarray a, x
-    cdef float s
-    cdef int32_t z
-    cdef pq_type q_type
-    cdef int status
+    cdef Params k
     cdef pq_layout l
-    cdef pq_params p
-    if type(q) is not cnp.ndarray or type(zero_point) is not int:
+    cdef int q_type, x_type, number, status
+    if type(q) is not cnp.ndarray or type(dtype) is not str:
         return None
     a = <cnp.ndarray>q
-    if not plain(a) or not one_scale(scale, &s):
-        return None
-    if cnp.PyArray_TYPE(a) == cnp.NPY_INT8 and -128 <= zero_point <= 127:
-        q_type = PQ_I8
-    elif cnp.PyArray_TYPE(a) == cnp.NPY_UINT8 and 0 <= zero_point <= 255:
-        q_type = PQ_U8
+    q_type = code_type(a)
+    if dtype == "float32":
+        x_type, number = PQ_F32, cnp.NPY_FLOAT32
+    elif dtype == "float16":
+        x_type, number = PQ_F16, cnp.NPY_FLOAT16
+    elif dtype == "bfloat16":
+        x_type, number = PQ_BF16, bfloat16_number
     else:
         return None
-    z = zero_point
-    if out is None:
-        x = pyquant_empty(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), cnp.NPY_FLOAT32)
-    else:
-        if type(out) is not cnp.ndarray:
-            return None
-        x = <cnp.ndarray>out
-        if cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT32 or not cnp.PyArray_ISCARRAY(x):
-            return None
-        if not same_shape(a, x) or not apart(a, x):
-            return None
-    l.outer = l.axis = 1
-    l.inner = cnp.PyArray_SIZE(a)
-    l.block = 0
-    p.scale = &s
-    p.zero_point = &z
-    p.qmin = p.qmax = 0
-    if l.inner < GIL_ELEMENTS:
-        status = pq_dequantize(data(a), q_type, data(x), PQ_F32, &l, &p)
+    if q_type < 0 or number < 0 or not plain(a) or not plain_layout(a, axis, block_size, &l):
+        return None
+    k = Params.__new__(Params)
+    if not plain_params(k, a, scale, zero_point, axis, &l, out):
+        return None
+    if number == bfloat16_number and out is None:
+        return None
+    x = plain_output(out, a, number, False)
+    if x is None:
+        return None
+    if cnp.PyArray_SIZE(a) < GIL_ELEMENTS:
+        status = pq_dequantize(data(a), <pq_type>q_type, data(x), <pq_type>x_type, &l, &k.p)
     else:
         with nogil:
-            status = pq_dequantize(data(a), q_type, data(x), PQ_F32, &l, &p)
+            status = pq_dequantize(data(a), <pq_type>q_type, data(x), <pq_type>x_type, &l, &k.p)
     return x if status == PQ_OK else None
 
 
-cdef object constant(int type, void **value):
-    """A read-only array without dimensions; value receives where its number goes."""
-    cdef cnp.ndarray a = cnp.PyArray_EMPTY(0, NULL, type, 0)
-    value[0] = data(a)
+def fake_quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_size, out):
+    """ops.fake_quantize_linear for the well-formed call, or None."""
+    cdef cnp.ndarray a, y
+    cdef Params k
+    cdef pq_layout l
+    cdef int type_, status
+    cdef tuple grid
+    if type(x) is not cnp.ndarray or type(dtype) is not str:
+        return None
+    a = <cnp.ndarray>x
+    type_ = float_type(a)
+    found = (narrow_grids if narrow_range else wide_grids).get(dtype)
+    if found is None or type_ < 0 or not plain(a) or not plain_layout(a, axis, block_size, &l):
+        return None
+    grid = <tuple>found
+    k = Params.__new__(Params)
+    if not plain_params(k, a, scale, zero_point, axis, &l, out):
+        return None
+    if type_ == PQ_BF16 and out is None:
+        return None
+    k.p.qmin, k.p.qmax = grid[4], grid[5]
+    y = plain_output(out, a, cnp.PyArray_TYPE(a), True)
+    if y is None:
+        return None
+    if cnp.PyArray_SIZE(a) < GIL_ELEMENTS:
+        status = pq_fake_quantize(data(a), <pq_type>type_, data(y), &l, &k.p)
+    else:
+        with nogil:
+            status = pq_fake_quantize(data(a), <pq_type>type_, data(y), &l, &k.p)
+    return y if status == PQ_OK else None
+
+
+cdef cnp.ndarray read_only(int ndim, cnp.npy_intp *dims, int type):
+    cdef cnp.ndarray a = cnp.PyArray_EMPTY(ndim, dims, type, 0)
     cnp.PyArray_CLEARFLAGS(a, cnp.NPY_ARRAY_WRITEABLE)
     return a
 
 
-def dynamic_quantize_plain(x, grid, int scheme):
-    """(q, scale, zero_point) of the common call: one scale, a contiguous native float32 array; else None.
+def dynamic_quantize_plain(x, grid, int scheme, axis, block_size, out):
+    """(q, scale, zero_point) of ops.dynamic_quantize for the well-formed call, or None.
 
     grid is a pyquant._grid.Grid. scale and zero_point are read-only.
     """
-    cdef cnp.ndarray a, q
+    cdef cnp.ndarray a, q, scale, zero_point
+    cdef cnp.npy_intp dims[64]
     cdef float s
     cdef int32_t z, qmin = (<tuple>grid)[4], qmax = (<tuple>grid)[5]
-    cdef int q_type = (<tuple>grid)[7], status, q_num
-    cdef void *value
+    cdef int x_type, q_type = (<tuple>grid)[7], number = code_number(q_type), ndim, status
     cdef pq_layout l
     if type(x) is not cnp.ndarray:
         return None
     a = <cnp.ndarray>x
-    if cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT32 or not plain(a):
+    x_type = float_type(a)
+    if x_type < 0 or not plain(a) or not plain_layout(a, axis, block_size, &l):
         return None
-    if q_type == PQ_I8:
-        q_num = cnp.NPY_INT8
-    elif q_type == PQ_U8:
-        q_num = cnp.NPY_UINT8
+    q = plain_output(out, a, number, False)
+    if q is None:
+        return None
+    ndim = params_dims(a, axis, &l, dims)
+    scale = read_only(ndim, dims, cnp.NPY_FLOAT32)
+    if ndim == 0:
+        zero_point = read_only(ndim, dims, number)
+        if l.inner < GIL_ELEMENTS:
+            status = pq_dynamic_quantize(data(a), <pq_type>x_type, data(q), <pq_type>q_type, &l, <pq_scheme>scheme,
+                                         qmin, qmax, <float *>data(scale), &z)
+        else:
+            with nogil:
+                status = pq_dynamic_quantize(data(a), <pq_type>x_type, data(q), <pq_type>q_type, &l,
+                                             <pq_scheme>scheme, qmin, qmax, <float *>data(scale), &z)
+        if q_type == PQ_I8 or q_type == PQ_U8:
+            (<uint8_t *>data(zero_point))[0] = <uint8_t>z
+        else:
+            (<uint16_t *>data(zero_point))[0] = <uint16_t>z
     else:
-        q_num = cnp.NPY_INT16 if q_type == PQ_I16 else cnp.NPY_UINT16
-    q = pyquant_empty(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), q_num)
-    l.outer = l.axis = 1
-    l.inner = cnp.PyArray_SIZE(a)
-    l.block = 0
-    if l.inner < GIL_ELEMENTS:
-        status = pq_dynamic_quantize(data(a), PQ_F32, data(q), <pq_type>q_type, &l, <pq_scheme>scheme, qmin, qmax,
-                                     &s, &z)
-    else:
+        zero_point = cnp.PyArray_EMPTY(ndim, dims, cnp.NPY_INT32, 0)
         with nogil:
-            status = pq_dynamic_quantize(data(a), PQ_F32, data(q), <pq_type>q_type, &l, <pq_scheme>scheme, qmin,
-                                         qmax, &s, &z)
-    if status != PQ_OK:
-        return None
-    scale = constant(cnp.NPY_FLOAT32, &value)
-    (<float *>value)[0] = s
-    zero_point = constant(q_num, &value)
-    if q_num == cnp.NPY_INT8 or q_num == cnp.NPY_UINT8:
-        (<uint8_t *>value)[0] = <uint8_t>z
-    else:
-        (<uint16_t *>value)[0] = <uint16_t>z
-    return q, scale, zero_point
+            status = pq_dynamic_quantize(data(a), <pq_type>x_type, data(q), <pq_type>q_type, &l, <pq_scheme>scheme,
+                                         qmin, qmax, <float *>data(scale), <int32_t *>data(zero_point))
+        zero_point = cnp.PyArray_Cast(zero_point, number)
+        cnp.PyArray_CLEARFLAGS(zero_point, cnp.NPY_ARRAY_WRITEABLE)
+    return (q, scale, zero_point) if status == PQ_OK else None
 
 
 # Runtime

@@ -49,7 +49,11 @@ def _grid(name: str, narrow: bool) -> Grid:
     qmin = -(1 << (bits - 1)) if signed else 0
     qmax = qmin + (1 << bits) - 1
     storage = f"{match[1]}int{8 if bits <= 8 else 16}"
-    return Grid(name, bits, signed, narrow, qmin + narrow, qmax, np.dtype(storage), _CODES[storage])
+    grid = Grid(
+        name, bits, signed, narrow, qmin + narrow, qmax, np.dtype(storage), _CODES[storage]
+    )
+    _cpu.know_grid(grid)
+    return grid
 
 
 def grid_of(dtype: Any, narrow_range: bool) -> Grid:
@@ -76,6 +80,7 @@ def float_code(dtype: np.dtype[Any]) -> int | None:
     """pq_type of a float dtype in native byte order, None for others."""
     code = _FLOATS.get(dtype)
     if code is None and dtype.name == "bfloat16":
+        _cpu.know_bfloat16(dtype.num)
         return int(_cpu.BF16)
     return code
 

@@ -13,7 +13,6 @@ from pyquant._grid import Grid, default_narrow, grid_of
 from pyquant.calibration import calibrate
 
 _new = object.__new__
-_dynamic_plain = _cpu.dynamic_quantize_plain
 
 
 class QuantParams:
@@ -456,16 +455,10 @@ def quantize(
     """
     if params is None and calibration == "minmax" and not options:
         grid = grid_of(dtype, default_narrow(narrow_range, dtype, scheme))
-        code = ops.scheme_code(scheme)
-        made = None
-        if axis is None and block_size is None and out is None:
-            made = _dynamic_plain(x, grid, code)
-        if made is None:
-            made = ops.dynamic_quantize(
-                x, dtype=grid.name, scheme=scheme, narrow_range=grid.narrow, axis=axis,
-                block_size=block_size, out=out,
-            )  # fmt: skip
-            made[1].flags.writeable = made[2].flags.writeable = False
+        made = ops.dynamic_quantize(
+            x, dtype=grid.name, scheme=scheme, narrow_range=grid.narrow, axis=axis,
+            block_size=block_size, out=out,
+        )  # fmt: skip
         q = QuantizedArray._of(
             made[0], QuantParams._of(made[1], made[2], grid, axis, block_size)
         )

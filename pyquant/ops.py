@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pyquant import _cpu
 from pyquant._arguments import (
     Array,
+    apart,
     delivered,
     float_input,
     integer_input,
@@ -44,6 +45,8 @@ __all__ = [
 _SCHEMES = {"symmetric": _cpu.SYMMETRIC, "affine": _cpu.AFFINE}
 _quantize_plain = _cpu.quantize_plain
 _dequantize_plain = _cpu.dequantize_plain
+_fake_quantize_plain = _cpu.fake_quantize_plain
+_dynamic_quantize_plain = _cpu.dynamic_quantize_plain
 
 
 def quantize_linear(
@@ -102,16 +105,15 @@ def quantize_linear(
     >>> ops.quantize_linear(np.float32([-1.0, 0.25, 0.75, 100.0]), 0.5)
     array([ -2,   0,   2, 127], dtype=int8)
     """
-    if axis is None and block_size is None and not narrow_range:
-        result = _quantize_plain(x, scale, zero_point, dtype, out)
-        if result is not None:
-            return result
+    result = _quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_size, out)
+    if result is not None:
+        return result
     backend = backend_of(x, out)
     grid = grid_of(dtype, narrow_range)
     array, code = float_input(x)
     layout = layout_of(array.shape, axis, block_size)
     expected = params_shape(array.shape, axis, block_size)
-    scales = scale_input(scale, expected)
+    scales = apart(scale_input(scale, expected), out)
     zero_points = zero_point_input(zero_point, expected, f"{grid.qmin} ... {grid.qmax}")
     result = output(out, array.shape, grid.storage, np.asarray(x), array)
     status = backend.quantize(
@@ -168,16 +170,15 @@ def dequantize_linear(
     >>> ops.dequantize_linear(np.int8([-2, 0, 127]), 0.5)
     array([-1. ,  0. , 63.5], dtype=float32)
     """
-    if axis is None and block_size is None and type(dtype) is str and dtype == "float32":
-        result = _dequantize_plain(q, scale, zero_point, out)
-        if result is not None:
-            return result
+    result = _dequantize_plain(q, scale, zero_point, axis, block_size, dtype, out)
+    if result is not None:
+        return result
     backend = backend_of(q, out)
     target = float_dtype(dtype)
     array = integer_input(q)
     layout = layout_of(array.shape, axis, block_size)
     expected = params_shape(array.shape, axis, block_size)
-    scales = scale_input(scale, expected)
+    scales = apart(scale_input(scale, expected), out)
     if array.dtype.itemsize > 2:
         return _dequantize_wide(array, scales, zero_point, expected, axis, block_size, target, out)
     grid = grid_of(array.dtype.name, False)
@@ -246,7 +247,8 @@ def dynamic_quantize(
     Returns
     -------
     (q, scale, zero_point)
-        scale float32, zero_point of q's dtype, with the shapes that `quantize_linear` takes.
+        scale float32, zero_point of q's dtype, with the shapes that `quantize_linear` takes; both
+        read-only.
 
     Raises
     ------
@@ -263,8 +265,11 @@ def dynamic_quantize(
     >>> q, float(scale), int(zero_point)
     (array([-127,   64], dtype=int8), 0.007874015718698502, 0)
     """
-    backend = backend_of(x, out)
     grid = grid_of(dtype, narrow_range)
+    made = _dynamic_quantize_plain(x, grid, scheme_code(scheme), axis, block_size, out)
+    if made is not None:
+        return made
+    backend = backend_of(x, out)
     array, code = float_input(x)
     layout = layout_of(array.shape, axis, block_size)
     shape = params_shape(array.shape, axis, block_size)
@@ -277,7 +282,9 @@ def dynamic_quantize(
     )  # fmt: skip
     if status:
         refuse(status, x=array, x_code=code)
-    return delivered(result, out), scale, zero_points.astype(grid.storage)
+    zeros = zero_points.astype(grid.storage)
+    scale.flags.writeable = zeros.flags.writeable = False
+    return delivered(result, out), scale, zeros
 
 
 def scheme_code(scheme: str) -> int:
@@ -486,6 +493,11 @@ def fake_quantize_linear(
     >>> ops.fake_quantize_linear(np.float32([-1.1, 0.2, 100.0]), 0.5)
     array([-1. ,  0. , 63.5], dtype=float32)
     """
+    result = _fake_quantize_plain(
+        x, scale, zero_point, dtype, narrow_range, axis, block_size, out
+    )
+    if result is not None:
+        return result
     backend = backend_of(x, out)
     grid = grid_of(dtype, narrow_range)
     array, code = float_input(x)
@@ -494,7 +506,7 @@ def fake_quantize_linear(
     )
     result = output(out, array.shape, array.dtype, np.asarray(x), array)
     status = backend.fake_quantize(
-        array, code, scales, zero_points, result, layout, grid.qmin, grid.qmax
+        array, code, apart(scales, out), zero_points, result, layout, grid.qmin, grid.qmax
     )
     if status:
         refuse(status, scale=scales, zero_point=zero_points, grid=grid)
@@ -625,7 +637,7 @@ def requantize(
             raise TypeError(f"acc must be an array of int32, not {array.dtype}")
     layout = layout_of(array.shape, axis, None)
     expected = params_shape(array.shape, axis, None)
-    scales = scale_input(multiplier, expected, "multiplier")
+    scales = apart(scale_input(multiplier, expected, "multiplier"), out)
     zero_points = zero_point_input(zero_point, expected, f"{grid.qmin} ... {grid.qmax}")
     result = output(out, array.shape, grid.storage, np.asarray(acc), array)
     status = backend.requantize(
