@@ -42,7 +42,9 @@ def save(
 
     Examples
     --------
-    >>> pq.save("model.safetensors", {"w": pq.quantize(w, axis=0), "b": b})  # doctest: +SKIP
+    >>> import numpy as np, pyquant as pq
+    >>> w, b = np.float32([[1.0, -0.5], [2.0, 4.0]]), np.zeros(2, np.float32)
+    >>> pq.save("model.safetensors", {"w": pq.quantize(w, axis=0), "b": b})
     """
     from pyquant.checkpoint.npz import SUFFIX as NPZ_SUFFIX
     from pyquant.checkpoint.record import parts_of, record_of, records_text, refuse_collisions
@@ -97,7 +99,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | npt.NDArray
 
     Examples
     --------
-    >>> pq.load("model.safetensors")["w"].dequantize()  # doctest: +SKIP
+    >>> import numpy as np, pyquant as pq
+    >>> pq.save("model.safetensors", {"w": pq.quantize(np.float32([[1.0, -0.5]]))})
+    >>> pq.load("model.safetensors")["w"]
+    QuantizedArray(shape=(1, 2), dtype='int8', scale=0.00787401572, nbytes=6)
     """
     from pyquant.checkpoint.source import opened
 
