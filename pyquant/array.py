@@ -451,7 +451,7 @@ def quantize(
     >>> w = np.float32([[1.0, -0.5], [0.01, 0.02]])
     >>> pq.quantize(w, axis=0).data
     array([[127, -64],
-           [ 64, 127]], dtype=int8)
+           [ 63, 127]], dtype=int8)
     """
     if params is None and calibration == "minmax" and not options:
         grid = grid_of(dtype, default_narrow(narrow_range, dtype, scheme))
@@ -503,7 +503,7 @@ def dequantize(q: QuantizedArray, dtype: Any = "float32", out: Array | None = No
     --------
     >>> import numpy as np, pyquant as pq
     >>> pq.dequantize(pq.quantize(np.float32([-1.0, 0.5])))
-    array([-1.       ,  0.5039371], dtype=float32)
+    array([-1.      ,  0.503937], dtype=float32)
     """
     if not isinstance(q, QuantizedArray):
         raise TypeError(
