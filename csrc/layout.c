@@ -4,7 +4,7 @@
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-static size_t blocks_of(const pq_layout *l) { return l->block ? (l->axis + l->block - 1) / l->block : 0; }
+static size_t blocks_of(const pq_layout *l) { return l->block ? l->axis / l->block + (l->axis % l->block != 0) : 0; }
 
 size_t pq_layout_size(const pq_layout *l) { return l->outer * l->axis * l->inner; }
 
