@@ -19,7 +19,7 @@ arena new_arena(size_t size)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     arena a;
-    a.size = (size + page - 1) / page * page;
+    a.size = (size + run_effort.slack + page - 1) / page * page;
     unsigned char *all = mmap(NULL, a.size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (all == MAP_FAILED || mprotect(all + page, a.size, PROT_READ | PROT_WRITE) != 0) {
         perror("guard pages");
@@ -40,6 +40,7 @@ static void fence(const arena *a, unsigned char *p, size_t bytes)
 
 static unsigned char *at(const arena *a, size_t bytes, size_t distance, int side)
 {
+    if (side == AFTER) distance += run_effort.slack;
     if (bytes + distance > a->size) {
         fprintf(stderr, "an arena of %zu bytes is too small for %zu\n", a->size, bytes + distance);
         exit(2);

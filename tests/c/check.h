@@ -22,6 +22,7 @@ typedef struct {
     size_t alignments;  /* this many of the 64 misalignments, always with 0 */
     size_t scenes;      /* data and parameters per length */
     size_t grids;       /* scale and grid combinations on long data */
+    size_t slack;       /* keep this far from the page after an array: see kernels.c */
 } effort;
 extern effort run_effort;
 

@@ -7,7 +7,7 @@
 
 enum { MOST = 64 * 1024 };
 static arena gradients, inputs, results, scale_pages, zero_point_pages, scale_sums, zero_point_sums;
-static float g[MOST], x[MOST], expected[MOST];
+static char g[8 * MOST], x[8 * MOST], expected[8 * MOST];
 
 static void prepare(void)
 {
@@ -21,12 +21,12 @@ static void prepare(void)
     zero_point_sums = new_arena(sizeof(double) * PQ_COLUMNS);
 }
 
-static void fill(rng *r, size_t n, float scale, int32_t low, int32_t high, int nasty)
+static void fill(const comparison *c, rng *r, size_t n, float scale, int32_t low, int32_t high, int nasty)
 {
     for (size_t i = 0; i < n; i++) {
-        put_finite(g, i, PQ_F32, r);
-        put_value(x, i, PQ_F32, r, scale, low, high);
-        if (nasty && random_below(r, 16) == 0) put_value(g, i, PQ_F32, r, 1.0f, -2, 2);
+        put_finite(g, i, c->in, r);
+        put_value(x, i, c->in, r, scale, low, high);
+        if (nasty && random_below(r, 16) == 0) put_value(g, i, c->in, r, 1.0f, -2, 2);
     }
 }
 
@@ -38,10 +38,10 @@ static int same_sums(const double *a, const double *b, size_t n)
 }
 
 /* Every element once more; NaN gradients go through with their payload. */
-static void compare(const float *dx, size_t n)
+static void compare(const char *dx, size_t n, size_t size)
 {
     for (size_t i = 0; i < n; i++)
-        if (memcmp(dx + i, expected + i, sizeof *dx) != 0) {
+        if (memcmp(dx + i * size, expected + i * size, size) != 0) {
             fail("another gradient", i);
             return;
         }
@@ -51,16 +51,16 @@ static void try_run(const comparison *c, size_t n, float scale, int32_t zero_poi
                     int in_place)
 {
     double want[2], got[2] = {7, 7};
-    const size_t bytes = n * sizeof(float);
+    const size_t size = size_of_type(c->in), bytes = n * size;
     here = (position){c, 1, n, n, distance, side, 0, in_place, scale, q};
     ((pq_fake_quantize_grad_fn *)c->reference)(g, x, expected, n, scale, zero_point, q.qmin, q.qmax, want, want + 1);
-    const float *from = place_copy(&inputs, x, bytes, distance, side);
-    float *dx = place_output(&results, bytes, (distance * 5) % 64, side);
-    const float *upstream = dx;
+    const void *from = place_copy(&inputs, x, bytes, distance, side);
+    char *dx = place_output(&results, bytes, (distance * 5) % 64, side);
+    const void *upstream = dx;
     if (in_place) memcpy(dx, g, bytes);
     else upstream = place_copy(&gradients, g, bytes, (distance * 3) % 64, side);
     ((pq_fake_quantize_grad_fn *)c->function)(upstream, from, dx, n, scale, zero_point, q.qmin, q.qmax, got, got + 1);
-    if (memcmp(dx, expected, bytes) != 0) compare(dx, n);
+    if (memcmp(dx, expected, bytes) != 0) compare(dx, n, size);
     if (!same_sums(got, want, 2)) fail("another sum", 0);
     if (!margins_intact(&results, dx, bytes)) fail("wrote outside", 0);
 }
@@ -77,7 +77,7 @@ void check_fake_quantize_grad(const comparison *c)
                 const grid q = random_grid(&r, 16);
                 const int32_t z = random_zero_point(&r, q);
                 const float scale = random_scale(&r);
-                if (a < run_effort.scenes || a % 8 == 0) fill(&r, n, scale, q.qmin - z, q.qmax - z, (int)(a & 1));
+                if (a < run_effort.scenes || a % 8 == 0) fill(c, &r, n, scale, q.qmin - z, q.qmax - z, (int)(a & 1));
                 try_run(c, n, scale, z, q, alignment_step(a), side, a % 3 == 0);
             }
     }
@@ -94,11 +94,11 @@ typedef struct {
 
 static void try_columns(const comparison *c, const scene *s, size_t n, size_t distance, int side, int in_place)
 {
-    const size_t bytes = n * sizeof(float), sums = s->columns * sizeof(double);
+    const size_t size = size_of_type(c->in), bytes = n * size, sums = s->columns * sizeof(double);
     here = (position){c, s->rows, s->columns, s->stride, distance, side, 0, in_place, s->scale[0], s->q};
-    const float *from = place_copy(&inputs, x, bytes, distance, side);
-    float *dx = place_output(&results, bytes, (distance * 5) % 64, side);
-    const float *upstream = dx;
+    const void *from = place_copy(&inputs, x, bytes, distance, side);
+    char *dx = place_output(&results, bytes, (distance * 5) % 64, side);
+    const void *upstream = dx;
     if (in_place) memcpy(dx, g, bytes);
     else upstream = place_copy(&gradients, g, bytes, (distance * 3) % 64, side);
     double *dscale = place_output(&scale_sums, sums, 0, side);
@@ -111,9 +111,12 @@ static void try_columns(const comparison *c, const scene *s, size_t n, size_t di
         zero_point = place_copy(&zero_point_pages, s->zero_point, s->columns * sizeof(int32_t), 0, side);
     ((pq_fake_quantize_grad_columns_fn *)c->function)(upstream, from, dx, s->rows, s->columns, s->stride, scale,
                                                       zero_point, s->q.qmin, s->q.qmax, dscale, dzero_point);
-    for (size_t i = 0; i < n; i++)
-        if (i % s->stride >= s->columns) dx[i] = expected[i]; /* gaps: looked at below */
-    if (memcmp(dx, expected, bytes) != 0) compare(dx, n);
+    for (size_t i = 0; in_place && i < n; i++) { /* what lies between the rows stays */
+        if (i % s->stride < s->columns) continue;
+        if (memcmp(dx + i * size, g + i * size, size) != 0) fail("wrote between the rows", i);
+        memcpy(dx + i * size, expected + i * size, size);
+    }
+    if (memcmp(dx, expected, bytes) != 0) compare(dx, n, size);
     if (!same_sums(dscale, s->dscale, s->columns)) fail("another sum of scale gradients", 0);
     if (!same_sums(dzero_point, s->dzero_point, s->columns)) fail("another sum of zero point gradients", 0);
     if (!margins_intact(&results, dx, bytes) || !margins_intact(&scale_sums, dscale, sums) ||
@@ -139,8 +142,8 @@ void check_fake_quantize_grad_columns(const comparison *c)
             s.zero_point[i] = random_zero_point(&r, s.q);
             s.start[i] = s.dscale[i] = s.dzero_point[i] = (double)i - 3.5;
         }
-        fill(&r, n, s.scale[0], s.q.qmin, s.q.qmax, (int)(k & 1));
-        memset(expected, CANARY, n * sizeof(float));
+        fill(c, &r, n, s.scale[0], s.q.qmin, s.q.qmax, (int)(k & 1));
+        memset(expected, CANARY, n * size_of_type(c->in));
         ((pq_fake_quantize_grad_columns_fn *)c->reference)(g, x, expected, s.rows, s.columns, s.stride, s.scale,
                                                            s.has_zero_point ? s.zero_point : NULL, s.q.qmin, s.q.qmax,
                                                            s.dscale, s.dzero_point);

@@ -1,15 +1,18 @@
 /* Every kernel of kernels.def, in every variant that this machine can run, against the scalar one, bit for bit:
  * all lengths, at all misalignments, next to guard pages on both sides. In the manner of dav1d's checkasm.
  *
- *   kernels [full | reduced] [part of an operation's name]
+ *   kernels [full | reduced | padded] [part of an operation's name]
+ *
+ * "padded" is for QEMU, whose AVX2 masked loads read the lanes that are masked off, which no CPU does: it keeps away
+ * from the page after an array. Writes are still watched, by canaries.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "check.h"
 
-effort run_effort = {4 * 64 + 3, 64, 8, 600};
-static const effort reduced_effort = {4 * 32 + 3, 10, 3, 40};
+effort run_effort = {4 * 64 + 3, 64, 8, 600, 0};
+static const effort reduced_effort = {4 * 32 + 3, 10, 3, 40, 0};
 
 static const struct {
     const char *op;
@@ -82,7 +85,9 @@ static unsigned run(const char *isa, const char *only)
 int main(int argc, char **argv)
 {
     const char *const only = argc > 2 ? argv[2] : "";
-    if (argc > 1 && strcmp(argv[1], "reduced") == 0) run_effort = reduced_effort;
+    const char *const level = argc > 1 ? argv[1] : "full";
+    if (strcmp(level, "full") != 0) run_effort = reduced_effort;
+    if (strcmp(level, "padded") == 0) run_effort.slack = 256;
     report_touched_guards();
     for (size_t i = 0; pq_isa_name(i); i++) {
         const char *isa = pq_isa_name(i);
