@@ -6,8 +6,11 @@
 #include "parallel.h"
 
 typedef struct {
-    const float *g, *x;
-    float *dx;
+    const char *g, *x;
+    char *dx;
+    size_t size;
+    pq_fake_quantize_grad_fn *run;
+    pq_fake_quantize_grad_columns_fn *columns;
     const pq_layout *layout;
     const pq_params *params;
     double *dscale, *dzero_point;
@@ -22,8 +25,9 @@ static int32_t zero_point_of(const job *j, size_t param)
 
 static void one_chunk(const job *j, size_t offset, size_t n, size_t param, double *ds, double *dz)
 {
-    pq_get_kernels()->fake_quantize_grad_f32(j->g + offset, j->x + offset, j->dx + offset, n, j->params->scale[param],
-                                             zero_point_of(j, param), j->params->qmin, j->params->qmax, ds, dz);
+    const size_t at = offset * j->size;
+    j->run(j->g + at, j->x + at, j->dx + at, n, j->params->scale[param], zero_point_of(j, param), j->params->qmin,
+           j->params->qmax, ds, dz);
 }
 
 /* A run of any length: its chunks in order. */
@@ -40,9 +44,10 @@ static void one_run(const job *j, size_t offset, size_t n, size_t param)
 static void columns(const job *j, size_t offset, size_t rows, size_t n, size_t stride, size_t param)
 {
     const pq_params *p = j->params;
-    pq_get_kernels()->fake_quantize_grad_columns_f32(j->g + offset, j->x + offset, j->dx + offset, rows, n, stride,
-                                                     p->scale + param, p->zero_point ? p->zero_point + param : NULL,
-                                                     p->qmin, p->qmax, j->dscale + param, j->dzero_point + param);
+    const size_t at = offset * j->size;
+    j->columns(j->g + at, j->x + at, j->dx + at, rows, n, stride, p->scale + param,
+               p->zero_point ? p->zero_point + param : NULL, p->qmin, p->qmax, j->dscale + param,
+               j->dzero_point + param);
 }
 
 static void tensor_task(void *context, size_t i)
@@ -73,7 +78,7 @@ static void blocks_task(void *context, size_t i)
 {
     const job *j = (const job *)context;
     const pq_layout *l = j->layout;
-    const size_t blocks = (l->axis + l->block - 1) / l->block, units = l->outer * blocks;
+    const size_t blocks = l->axis / l->block + (l->axis % l->block != 0), units = l->outer * blocks;
     for (size_t u = units * i / j->tasks; u < units * (i + 1) / j->tasks; u++) {
         const size_t within = u % blocks * l->block, rest = l->axis - within;
         const size_t rows = rest < l->block ? rest : l->block, offset = (u / blocks * l->axis + within) * l->inner;
@@ -96,10 +101,11 @@ static pq_status grad_of_tensor(job *j)
     return PQ_OK;
 }
 
-pq_status pq_fake_quantize_grad(const float *g, const float *x, float *dx, double *dscale, double *dzero_point,
-                                const pq_layout *layout, const pq_params *params)
+pq_status pq_fake_quantize_grad(const void *g, const void *x, pq_type type, void *dx, double *dscale,
+                                double *dzero_point, const pq_layout *layout, const pq_params *params)
 {
-    pq_status status = pq_check_layout(layout);
+    const pq_kernels *k = pq_get_kernels();
+    pq_status status = type == PQ_F32 || type == PQ_F64 ? pq_check_layout(layout) : PQ_ERROR_ARGUMENT;
     if (status == PQ_OK) status = pq_check_params(layout, params, params && params->qmin < 0 ? PQ_I16 : PQ_U16);
     if (status != PQ_OK) return status;
     const pq_layout l = pq_simplify(layout);
@@ -109,7 +115,13 @@ pq_status pq_fake_quantize_grad(const float *g, const float *x, float *dx, doubl
     memset(dscale, 0, count * sizeof *dscale);
     memset(dzero_point, 0, count * sizeof *dzero_point);
     if (n == 0) return PQ_OK;
-    job j = {g, x, dx, &l, params, dscale, dzero_point, NULL, pq_tasks_for(n * 12)};
+    job j = {(const char *)g, (const char *)x, (char *)dx, pq_type_size(type), k->fake_quantize_grad_f32,
+             k->fake_quantize_grad_columns_f32, &l, params, dscale, dzero_point, NULL,
+             pq_tasks_for(n * 3 * pq_type_size(type))};
+    if (type == PQ_F64) {
+        j.run = k->fake_quantize_grad_f64;
+        j.columns = k->fake_quantize_grad_columns_f64;
+    }
     if (l.block) pq_run(j.tasks, blocks_task, &j);
     else if (l.axis == 1) return grad_of_tensor(&j);
     else pq_run(j.tasks, channels_task, &j);

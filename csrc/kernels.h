@@ -38,12 +38,12 @@ typedef int pq_range_columns_fn(const void *x, size_t rows, size_t columns, size
 /* One run of at most PQ_GRAD_CHUNK elements; *dscale and *dzero_point receive its sums, added up in 16 lanes
  * (element i in lane i % 16), the lanes then added in pairs 8, 4, 2, 1 apart. */
 enum { PQ_GRAD_CHUNK = 4096, PQ_GRAD_LANES = 16 };
-typedef void pq_fake_quantize_grad_fn(const float *g, const float *x, float *dx, size_t n, float scale,
+typedef void pq_fake_quantize_grad_fn(const void *g, const void *x, void *dx, size_t n, float scale,
                                          int32_t zero_point, int32_t qmin, int32_t qmax, double *dscale,
                                          double *dzero_point);
 
 /* Adds the sums of each column, row after row, to dscale[c] and dzero_point[c]. */
-typedef void pq_fake_quantize_grad_columns_fn(const float *g, const float *x, float *dx, size_t rows,
+typedef void pq_fake_quantize_grad_columns_fn(const void *g, const void *x, void *dx, size_t rows,
                                                  size_t columns, size_t stride, const float *scale,
                                                  const int32_t *zero_point, int32_t qmin, int32_t qmax,
                                                  double *dscale, double *dzero_point);

@@ -63,6 +63,7 @@ def fake_quantize(
 def fake_quantize_grad(
     grad: _Array,
     x: _Array,
+    x_type: int,
     scale: _Array,
     zero_point: _Array | None,
     dx: _Array,

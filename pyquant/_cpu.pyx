@@ -104,13 +104,13 @@ def fake_quantize(cnp.ndarray x, int x_type, cnp.ndarray scale, zero_point, cnp.
     return status
 
 
-def fake_quantize_grad(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray scale, zero_point, cnp.ndarray dx,
+def fake_quantize_grad(cnp.ndarray grad, cnp.ndarray x, int x_type, cnp.ndarray scale, zero_point, cnp.ndarray dx,
                        cnp.ndarray dscale, cnp.ndarray dzero_point, tuple layout, int32_t qmin, int32_t qmax):
     cdef pq_layout l = layout_of(layout)
     cdef pq_params p = params_of(scale, zero_point, qmin, qmax)
     cdef int status
     with nogil:
-        status = pq_fake_quantize_grad(<const float *>data(grad), <const float *>data(x), <float *>data(dx),
+        status = pq_fake_quantize_grad(data(grad), data(x), <pq_type>x_type, data(dx),
                                        <double *>data(dscale), <double *>data(dzero_point), &l, &p)
     return status
 
@@ -493,6 +493,8 @@ def dynamic_quantize_plain(x, grid, int scheme, axis, block_size, out):
     x_type = float_type(a)
     if x_type < 0 or not plain(a) or not plain_layout(a, axis, block_size, &l):
         return None
+    if out is not None and axis is not None:
+        return None  # data that are refused half-way must not leave codes in out
     q = plain_output(out, a, number, False)
     if q is None:
         return None

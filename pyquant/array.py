@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyquant import _cpu, ops
-from pyquant._arguments import Array, params_shape, refuse, zero_point_input
+from pyquant._arguments import Array, layout_of, params_shape, refuse, zero_point_input
 from pyquant._grid import Grid, default_narrow, grid_of
 from pyquant.calibration import calibrate
 
@@ -262,6 +262,7 @@ class QuantizedArray:
             if shape is not None and tuple(shape) != data.shape:
                 raise ValueError(f"shape must be that of data {data.shape}, not {shape}")
             shape = data.shape
+        layout_of(shape, params.axis, params.block_size)  # refuses an axis that is not there
         expected = params_shape(shape, params.axis, params.block_size)
         if params.scale.shape != expected:
             raise ValueError(
@@ -459,6 +460,8 @@ def quantize(
             x, dtype=grid.name, scheme=scheme, narrow_range=grid.narrow, axis=axis,
             block_size=block_size, out=out,
         )  # fmt: skip
+        if axis is not None:  # checked by now; NumPy's integers become plain ones
+            axis, block_size = int(axis), None if block_size is None else int(block_size)
         q = QuantizedArray._of(
             made[0], QuantParams._of(made[1], made[2], grid, axis, block_size)
         )
@@ -469,6 +472,8 @@ def quantize(
             block_size=block_size, **options,
         )  # fmt: skip
     else:
+        if not isinstance(params, QuantParams):
+            raise TypeError(f"params must be QuantParams or None, not {type(params).__name__}")
         described = (dtype, scheme, narrow_range, axis, block_size, calibration)
         if described != ("int8", "symmetric", None, None, None, "minmax") or options:
             raise ValueError(

@@ -57,7 +57,7 @@ cdef extern from "pyquant.h" nogil:
                             const pq_params *params)
     pq_status pq_fake_quantize(const void *x, pq_type type, void *y, const pq_layout *layout,
                                const pq_params *params)
-    pq_status pq_fake_quantize_grad(const float *g, const float *x, float *dx, double *dscale,
+    pq_status pq_fake_quantize_grad(const void *g, const void *x, pq_type type, void *dx, double *dscale,
                                     double *dzero_point, const pq_layout *layout, const pq_params *params)
     pq_status pq_range(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, float *low,
                        float *high)

@@ -16,6 +16,7 @@ from pyquant._arguments import (
     apart,
     delivered,
     float_input,
+    int32_input,
     integer_input,
     layout_of,
     output,
@@ -275,7 +276,9 @@ def dynamic_quantize(
     shape = params_shape(array.shape, axis, block_size)
     scale = np.empty(shape, np.float32)
     zero_points = np.empty(shape, np.int32)
-    result = output(out, array.shape, grid.storage, np.asarray(x), array)
+    checked = output(out, array.shape, grid.storage, np.asarray(x), array)
+    # Data that are refused half-way must not leave codes in out.
+    result = checked if out is None else _cpu.empty(array.shape, grid.storage)
     status = backend.dynamic_quantize(
         array, code, result, grid.code, layout, scheme_code(scheme), grid.qmin, grid.qmax,
         scale, zero_points,
@@ -549,11 +552,13 @@ def fake_quantize_grad_linear(
     scales, zero_points, layout = _fake_arguments(
         scale, zero_point, grid, array.shape, axis, block_size
     )
-    dx = np.empty(array.shape, np.float32)
+    code = _cpu.F64 if np.float64 in (array.dtype, upstream.dtype) else _cpu.F32
+    wide = np.dtype(np.float64 if code == _cpu.F64 else np.float32)
+    dx = np.empty(array.shape, wide)
     dscale, dzero_point = np.empty(scales.shape), np.empty(scales.shape)
     status = backend.fake_quantize_grad(
-        upstream.astype(np.float32, copy=False), array.astype(np.float32, copy=False),
-        scales, zero_points, dx, dscale, dzero_point, layout, grid.qmin, grid.qmax,
+        upstream.astype(wide, copy=False), array.astype(wide, copy=False), code, scales,
+        zero_points, dx, dscale, dzero_point, layout, grid.qmin, grid.qmax,
     )  # fmt: skip
     if status:
         refuse(status, scale=scales, zero_point=zero_points, grid=grid)
@@ -627,14 +632,7 @@ def requantize(
             f"not {mode!r} and {rounding!r}"
         )
     grid = grid_of(dtype, narrow_range)
-    array = integer_input(acc, "acc")
-    if array.dtype != np.int32:
-        if not isinstance(acc, np.ndarray) and np.can_cast(array.dtype, np.int64):
-            if array.size and (array.min() < -(1 << 31) or array.max() >= 1 << 31):
-                raise OverflowError("acc must fit int32")
-            array = array.astype(np.int32)
-        else:
-            raise TypeError(f"acc must be an array of int32, not {array.dtype}")
+    array = int32_input(acc, "acc")
     layout = layout_of(array.shape, axis, None)
     expected = params_shape(array.shape, axis, None)
     scales = apart(scale_input(multiplier, expected, "multiplier"), out)

@@ -72,12 +72,12 @@ pq_status pq_dequantize(const void *q, pq_type q_type, void *x, pq_type x_type, 
 pq_status pq_fake_quantize(const void *x, pq_type type, void *y, const pq_layout *layout,
                            const pq_params *params);
 
-/* Straight-through gradients of fake quantize for one upstream gradient g of x's shape, both float32:
+/* Straight-through gradients of fake quantize for one upstream gradient g of x's shape, both PQ_F32 or PQ_F64:
  *   dx = g inside the grid, 0 outside; dscale = sum g * (rint(x/s) - x/s) inside, g * (qmin|qmax - z) outside;
  *   dzero_point = sum -g * scale outside. Sums are in double and in a fixed order. dscale and dzero_point have
  * pq_layout_params() entries. dx must not overlap x; it may be g. */
-pq_status pq_fake_quantize_grad(const float *g, const float *x, float *dx, double *dscale, double *dzero_point,
-                                const pq_layout *layout, const pq_params *params);
+pq_status pq_fake_quantize_grad(const void *g, const void *x, pq_type type, void *dx, double *dscale,
+                                double *dzero_point, const pq_layout *layout, const pq_params *params);
 
 /* The smallest and largest value per parameter, rounded to float32; 0 and 0 where there is no element.
  * PQ_ERROR_NONFINITE when a NaN or infinity is there, unless omit_nonfinite. */
@@ -95,7 +95,8 @@ size_t pq_find_nonfinite(const void *x, pq_type type, size_t n);
 pq_status pq_choose_params(const float *alpha, const float *beta, size_t n, pq_scheme scheme, int32_t qmin,
                            int32_t qmax, float *scale, int32_t *zero_point);
 
-/* Range, parameters and quantize in one call. scale and zero_point receive pq_layout_params() entries. */
+/* Range, parameters and quantize in one call. scale and zero_point receive pq_layout_params() entries. When the data
+ * are refused (PQ_ERROR_NONFINITE, PQ_ERROR_RANGE) parts of the outputs may have been written. */
 pq_status pq_dynamic_quantize(const void *x, pq_type x_type, void *q, pq_type q_type, const pq_layout *layout,
                               pq_scheme scheme, int32_t qmin, int32_t qmax, float *scale, int32_t *zero_point);
 

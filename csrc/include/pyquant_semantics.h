@@ -50,22 +50,25 @@ PQ_SEMANTICS float pq_dequantize_f32(int q, float scale, int zero_point) { retur
 /* Straight-through gradients of fake quantize for one element, upstream gradient g; low and high are qmin and qmax
  * less the zero point. x passes inside the grid only; the scale moves an inner value by its rounding and an outer one
  * by the bound it sits on (LSQ, Esser et al. 2020); the zero point moves outer ones alone. NaN teaches nothing. */
-typedef struct {
-    float x, scale, zero_point;
-} pq_grad;
-
-PQ_SEMANTICS pq_grad pq_grad_f32(float g, float x, float scale, float low, float high)
-{
-    const float ratio = x / scale;
-    const float code = pq_rint_f32(ratio < low - 1.0f ? low - 1.0f : ratio > high + 1.0f ? high + 1.0f : ratio);
-    const int below = code < low, above = code > high, number = ratio == ratio;
-    const float slope = below ? low : above ? high : code - ratio;
-    pq_grad d;
-    d.x = number && !below && !above ? g : 0.0f;
-    d.scale = number ? g * slope : 0.0f;
-    d.zero_point = below || above ? -(g * scale) : 0.0f;
-    return d;
-}
+#define PQ_GRAD(real, type, rint)                                                                               \
+    typedef struct {                                                                                            \
+        real x, scale, zero_point;                                                                              \
+    } pq_grad_##type##_t;                                                                                       \
+    PQ_SEMANTICS pq_grad_##type##_t pq_grad_##type(real g, real x, float scale, real low, real high)            \
+    {                                                                                                           \
+        const real ratio = x / (real)scale;                                                                     \
+        const real code = rint(ratio < low - 1 ? low - 1 : ratio > high + 1 ? high + 1 : ratio);                \
+        const int below = code < low, above = code > high, number = ratio == ratio;                             \
+        const real slope = below ? low : above ? high : code - ratio;                                           \
+        pq_grad_##type##_t d;                                                                                   \
+        d.x = number && !below && !above ? g : 0;                                                               \
+        d.scale = number ? g * slope : 0;                                                                       \
+        d.zero_point = below || above ? -(g * (real)scale) : 0;                                                 \
+        return d;                                                                                               \
+    }
+PQ_GRAD(float, f32, pq_rint_f32)
+PQ_GRAD(double, f64, pq_rint_f64)
+#undef PQ_GRAD
 
 /* Requantize, "float": the accumulator is rounded to float32 first, as a GPU or ONNX Runtime does. */
 PQ_SEMANTICS int pq_requantize_f32(int acc, float multiplier, int zero_point, int qmin, int qmax)

@@ -12,6 +12,7 @@ typedef __m256i vi;
 
 PQ_INLINE vf set_f(float x) { return _mm256_set1_ps(x); }
 PQ_INLINE vi set_i(int32_t x) { return _mm256_set1_epi32(x); }
+PQ_INLINE vf add_f(vf a, vf b) { return _mm256_add_ps(a, b); }
 PQ_INLINE vf mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 PQ_INLINE vf divide(vf a, vf b) { return _mm256_div_ps(a, b); }
 PQ_INLINE vf fma_f(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
@@ -28,16 +29,18 @@ PQ_INLINE vi max_u(vi a, vi b) { return _mm256_max_epu32(a, b); }
 PQ_INLINE vi add_i(vi a, vi b) { return _mm256_add_epi32(a, b); }
 PQ_INLINE vi sub_i(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 PQ_INLINE vf to_float(vi x) { return _mm256_cvtepi32_ps(x); }
-/* Rounding is stated in the instruction, so that the caller's MXCSR does not matter; what is left is an integer. */
-PQ_INLINE vi to_int(vf x)
-{
-    return _mm256_cvtps_epi32(_mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
+PQ_INLINE vi to_int(vf x) { return _mm256_cvtps_epi32(x); }
+PQ_INLINE vi min_i(vi a, vi b) { return _mm256_min_epi32(a, b); }
+PQ_INLINE vi max_i(vi a, vi b) { return _mm256_max_epi32(a, b); }
+PQ_INLINE vi xor_i(vi a, vi b) { return _mm256_xor_si256(a, b); }
 PQ_INLINE vi zero_where_nan(vi codes, vf x)
 {
     return _mm256_and_si256(codes, bits_of(_mm256_cmp_ps(x, x, _CMP_ORD_Q)));
 }
-PQ_INLINE int any_nan(vf x) { return _mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0; }
+PQ_INLINE int is_finite(vf x)
+{
+    return _mm256_movemask_ps(_mm256_cmp_ps(abs_f(x), set_f(3.402823466e+38f), _CMP_LE_OQ)) == 0xff;
+}
 
 PQ_INLINE float reduce_min_f(vf x)
 {
@@ -149,13 +152,29 @@ PQ_INLINE vi load_first_codes(const void *q, size_t i, size_t n, pq_type type)
 PQ_INLINE vi load_i(const int32_t *x, size_t i) { return _mm256_loadu_si256((const __m256i *)(x + i)); }
 PQ_INLINE vi load_first_i(const int32_t *x, size_t i, size_t n) { return _mm256_maskload_epi32(x + i, first_lanes(n)); }
 
-/* See avx512.h: saturation at 16 bits is out of reach, and NaN's code has a low byte of 0. */
-PQ_INLINE vi low_bytes(vi a, vi b, vi c, vi d)
+/* See avx512.h. */
+enum { SATURATES = 1 };
+PQ_INLINE vi set_byte(int x) { return _mm256_set1_epi8((char)x); }
+PQ_INLINE vi pack_words(vi a, vi b) { return _mm256_packs_epi32(a, b); }
+PQ_INLINE vi add_saturating(vi a, vi b) { return _mm256_adds_epi16(a, b); }
+PQ_INLINE vi pack_bytes(vi ab, vi cd)
 {
-    const vi byte = _mm256_set1_epi16(0xff);
-    const vi ab = _mm256_and_si256(_mm256_packs_epi32(a, b), byte);
-    const vi cd = _mm256_and_si256(_mm256_packs_epi32(c, d), byte);
-    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+PQ_INLINE vi min_bytes(vi a, vi b) { return _mm256_min_epi8(a, b); }
+PQ_INLINE vi max_bytes(vi a, vi b) { return _mm256_max_epi8(a, b); }
+PQ_INLINE int holds_lowest(vi ab, vi cd)
+{
+    const vi lowest = _mm256_set1_epi16(-32768);
+    const vi found = _mm256_or_si256(_mm256_cmpeq_epi16(ab, lowest), _mm256_cmpeq_epi16(cd, lowest));
+    return _mm256_movemask_epi8(found) != 0;
+}
+PQ_INLINE int holds_indefinite(vi a, vi b, vi c, vi d)
+{
+    const vi lowest = set_i(INT32_MIN);
+    const vi ab = _mm256_or_si256(_mm256_cmpeq_epi32(a, lowest), _mm256_cmpeq_epi32(b, lowest));
+    const vi cd = _mm256_or_si256(_mm256_cmpeq_epi32(c, lowest), _mm256_cmpeq_epi32(d, lowest));
+    return _mm256_movemask_epi8(_mm256_or_si256(ab, cd)) != 0;
 }
 
 PQ_INLINE vi low_words(vi a, vi b)
@@ -164,25 +183,11 @@ PQ_INLINE vi low_words(vi a, vi b)
     const vi packed = _mm256_packus_epi32(_mm256_and_si256(a, word), _mm256_and_si256(b, word));
     return _mm256_permute4x64_epi64(packed, 0xd8);
 }
+PQ_INLINE vi add_words(vi a, vi b) { return _mm256_add_epi16(a, b); }
 
 typedef struct {
-    vi low, high; /* high: the second half of 16-bit codes */
+    vi low, high;
 } codes;
-
-PQ_INLINE codes pack_codes(vi a, vi b, vi c, vi d, pq_type type)
-{
-    codes packed;
-    packed.low = type == PQ_I8 ? low_bytes(a, b, c, d) : low_words(a, b);
-    packed.high = type == PQ_I8 ? packed.low : low_words(c, d);
-    return packed;
-}
-
-PQ_INLINE codes add_codes(codes a, codes b, pq_type type)
-{
-    a.low = type == PQ_I8 ? _mm256_add_epi8(a.low, b.low) : _mm256_add_epi16(a.low, b.low);
-    if (type != PQ_I8) a.high = _mm256_add_epi16(a.high, b.high);
-    return a;
-}
 
 PQ_INLINE void store_codes(void *q, size_t i, codes c, pq_type type)
 {

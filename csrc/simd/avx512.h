@@ -12,6 +12,7 @@ typedef __m512i vi;
 
 PQ_INLINE vf set_f(float x) { return _mm512_set1_ps(x); }
 PQ_INLINE vi set_i(int32_t x) { return _mm512_set1_epi32(x); }
+PQ_INLINE vf add_f(vf a, vf b) { return _mm512_add_ps(a, b); }
 PQ_INLINE vf mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 PQ_INLINE vf divide(vf a, vf b) { return _mm512_div_ps(a, b); }
 PQ_INLINE vf fma_f(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
@@ -28,8 +29,10 @@ PQ_INLINE vi max_u(vi a, vi b) { return _mm512_max_epu32(a, b); }
 PQ_INLINE vi add_i(vi a, vi b) { return _mm512_add_epi32(a, b); }
 PQ_INLINE vi sub_i(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 PQ_INLINE vf to_float(vi x) { return _mm512_cvtepi32_ps(x); }
-/* Rounding is stated in the instruction, so that the caller's MXCSR does not matter. */
-PQ_INLINE vi to_int(vf x) { return _mm512_cvt_roundps_epi32(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+PQ_INLINE vi to_int(vf x) { return _mm512_cvtps_epi32(x); }
+PQ_INLINE vi min_i(vi a, vi b) { return _mm512_min_epi32(a, b); }
+PQ_INLINE vi max_i(vi a, vi b) { return _mm512_max_epi32(a, b); }
+PQ_INLINE vi xor_i(vi a, vi b) { return _mm512_xor_si512(a, b); }
 PQ_INLINE vi zero_where_nan(vi codes, vf x)
 {
     return _mm512_maskz_mov_epi32(_mm512_cmp_ps_mask(x, x, _CMP_ORD_Q), codes);
@@ -37,7 +40,11 @@ PQ_INLINE vi zero_where_nan(vi codes, vf x)
 PQ_INLINE float reduce_min_f(vf x) { return _mm512_reduce_min_ps(x); }
 PQ_INLINE float reduce_max_f(vf x) { return _mm512_reduce_max_ps(x); }
 PQ_INLINE uint32_t reduce_max_u(vi x) { return _mm512_reduce_max_epu32(x); }
-PQ_INLINE int any_nan(vf x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0; }
+/* No NaN, no infinity in any lane. */
+PQ_INLINE int is_finite(vf x)
+{
+    return _mm512_cmp_ps_mask(abs_f(x), _mm512_set1_ps(3.402823466e+38f), _CMP_LE_OQ) == 0xffff;
+}
 
 PQ_INLINE __mmask16 first_lanes(size_t n) { return (__mmask16)_bzhi_u32(0xffff, (unsigned)pq_min(n, LANES)); }
 PQ_INLINE __mmask64 first_bytes(size_t n) { return _bzhi_u64(~0ull, (unsigned)pq_min(n, 64)); }
@@ -109,42 +116,41 @@ PQ_INLINE vi load_first_codes(const void *q, size_t i, size_t n, pq_type type)
 PQ_INLINE vi load_i(const int32_t *x, size_t i) { return _mm512_loadu_si512(x + i); }
 PQ_INLINE vi load_first_i(const int32_t *x, size_t i, size_t n) { return _mm512_maskz_loadu_epi32(first_lanes(n), x + i); }
 
-/* The low bytes of four vectors in order: packssdw saturates at 16 bits, which no code of an 8-bit grid reaches
- * before its zero point is added; NaN's 0x80000000 becomes -32768, whose low byte is 0 like NaN's code. */
-PQ_INLINE vi low_bytes(vi a, vi b, vi c, vi d)
+/* Bytes of a block are made in two steps, each with signed saturation; words in between are in the CPU's own order. */
+enum { SATURATES = 1 };
+PQ_INLINE vi set_byte(int x) { return _mm512_set1_epi8((char)x); }
+PQ_INLINE vi pack_words(vi a, vi b) { return _mm512_packs_epi32(a, b); }
+PQ_INLINE vi add_saturating(vi a, vi b) { return _mm512_adds_epi16(a, b); }
+PQ_INLINE vi pack_bytes(vi ab, vi cd)
 {
-    const vi byte = _mm512_set1_epi16(0xff);
-    const vi ab = _mm512_and_si512(_mm512_packs_epi32(a, b), byte);
-    const vi cd = _mm512_and_si512(_mm512_packs_epi32(c, d), byte);
     const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
+    return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(ab, cd));
+}
+PQ_INLINE vi min_bytes(vi a, vi b) { return _mm512_min_epi8(a, b); }
+PQ_INLINE vi max_bytes(vi a, vi b) { return _mm512_max_epi8(a, b); }
+PQ_INLINE int holds_lowest(vi ab, vi cd)
+{
+    const vi lowest = _mm512_set1_epi16(-32768);
+    return (_mm512_cmpeq_epi16_mask(ab, lowest) | _mm512_cmpeq_epi16_mask(cd, lowest)) != 0;
+}
+PQ_INLINE int holds_indefinite(vi a, vi b, vi c, vi d)
+{
+    const vi lowest = set_i(INT32_MIN);
+    return (_mm512_cmpeq_epi32_mask(a, lowest) | _mm512_cmpeq_epi32_mask(b, lowest) |
+            _mm512_cmpeq_epi32_mask(c, lowest) | _mm512_cmpeq_epi32_mask(d, lowest)) != 0;
 }
 
+/* The low 16 bits of two vectors, in order, and their sums modulo 2^16. */
 PQ_INLINE vi low_words(vi a, vi b)
 {
     return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1);
 }
+PQ_INLINE vi add_words(vi a, vi b) { return _mm512_add_epi16(a, b); }
 
-/* A block of codes before the zero point is added: four vectors, packed to the stored width. */
+/* A block of codes, packed to the stored width; high: the second half of 16-bit ones. */
 typedef struct {
-    vi low, high; /* high: the second half of 16-bit codes */
+    vi low, high;
 } codes;
-
-PQ_INLINE codes pack_codes(vi a, vi b, vi c, vi d, pq_type type)
-{
-    codes packed;
-    packed.low = type == PQ_I8 ? low_bytes(a, b, c, d) : low_words(a, b);
-    packed.high = type == PQ_I8 ? packed.low : low_words(c, d);
-    return packed;
-}
-
-/* Modulo the width: the clamp has made sure that code + zero point is on the grid. */
-PQ_INLINE codes add_codes(codes a, codes b, pq_type type)
-{
-    a.low = type == PQ_I8 ? _mm512_add_epi8(a.low, b.low) : _mm512_add_epi16(a.low, b.low);
-    if (type != PQ_I8) a.high = _mm512_add_epi16(a.high, b.high);
-    return a;
-}
 
 PQ_INLINE void store_codes(void *q, size_t i, codes c, pq_type type)
 {

@@ -12,6 +12,7 @@ typedef int32x4_t vi;
 
 PQ_INLINE vf set_f(float x) { return vdupq_n_f32(x); }
 PQ_INLINE vi set_i(int32_t x) { return vdupq_n_s32(x); }
+PQ_INLINE vf add_f(vf a, vf b) { return vaddq_f32(a, b); }
 PQ_INLINE vf mul(vf a, vf b) { return vmulq_f32(a, b); }
 PQ_INLINE vf divide(vf a, vf b) { return vdivq_f32(a, b); }
 PQ_INLINE vf fma_f(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
@@ -31,8 +32,14 @@ PQ_INLINE vi add_i(vi a, vi b) { return vaddq_s32(a, b); }
 PQ_INLINE vi sub_i(vi a, vi b) { return vsubq_s32(a, b); }
 PQ_INLINE vf to_float(vi x) { return vcvtq_f32_s32(x); }
 PQ_INLINE vi to_int(vf x) { return vcvtnq_s32_f32(x); } /* half to even whatever FPCR says; NaN gives 0 */
+PQ_INLINE vi min_i(vi a, vi b) { return vminq_s32(a, b); }
+PQ_INLINE vi max_i(vi a, vi b) { return vmaxq_s32(a, b); }
+PQ_INLINE vi xor_i(vi a, vi b) { return veorq_s32(a, b); }
 PQ_INLINE vi zero_where_nan(vi codes, vf x) { (void)x; return codes; } /* to_int did it */
-PQ_INLINE int any_nan(vf x) { return vminvq_u32(vceqq_f32(x, x)) == 0; }
+PQ_INLINE int is_finite(vf x)
+{
+    return vminvq_u32(vcleq_f32(vabsq_f32(x), vdupq_n_f32(3.402823466e+38f))) != 0;
+}
 PQ_INLINE float reduce_min_f(vf x) { return vminnmvq_f32(x); }
 PQ_INLINE float reduce_max_f(vf x) { return vmaxnmvq_f32(x); }
 PQ_INLINE uint32_t reduce_max_u(vi x) { return vmaxvq_u32(vreinterpretq_u32_s32(x)); }
@@ -126,43 +133,53 @@ PQ_INLINE vi load_i(const int32_t *x, size_t i)
 }
 PQ_INLINE vi load_first_i(const int32_t *x, size_t i, size_t n) { return bits_of(load_first_f(x, i, n, PQ_F32)); }
 
+/* Conversions saturate here and leave no mark of NaN or overflow, so every block is clamped first (code_of). */
+enum { SATURATES = 0 };
+PQ_INLINE int holds_lowest(vi ab, vi cd) { (void)ab, (void)cd; return 1; }
+PQ_INLINE int holds_indefinite(vi a, vi b, vi c, vi d) { (void)a, (void)b, (void)c, (void)d; return 1; }
+
+PQ_INLINE vi set_byte(int x) { return vreinterpretq_s32_s8(vdupq_n_s8((int8_t)x)); }
+PQ_INLINE vi pack_words(vi a, vi b) { return vreinterpretq_s32_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b))); }
+PQ_INLINE vi add_saturating(vi a, vi b)
+{
+    return vreinterpretq_s32_s16(vqaddq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+}
+PQ_INLINE vi pack_bytes(vi ab, vi cd)
+{
+    const int8x8_t low = vqmovn_s16(vreinterpretq_s16_s32(ab)), high = vqmovn_s16(vreinterpretq_s16_s32(cd));
+    return vreinterpretq_s32_s8(vcombine_s8(low, high));
+}
+PQ_INLINE vi min_bytes(vi a, vi b)
+{
+    return vreinterpretq_s32_s8(vminq_s8(vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b)));
+}
+PQ_INLINE vi max_bytes(vi a, vi b)
+{
+    return vreinterpretq_s32_s8(vmaxq_s8(vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b)));
+}
+
+PQ_INLINE vi low_words(vi a, vi b)
+{
+    return vreinterpretq_s32_u16(vuzp1q_u16(vreinterpretq_u16_s32(a), vreinterpretq_u16_s32(b)));
+}
+PQ_INLINE vi add_words(vi a, vi b)
+{
+    return vreinterpretq_s32_u16(vaddq_u16(vreinterpretq_u16_s32(a), vreinterpretq_u16_s32(b)));
+}
+
 typedef struct {
-    uint8x16_t low, high; /* high: the second half of 16-bit codes */
+    vi low, high;
 } codes;
 
-PQ_INLINE uint16x8_t low_words(vi a, vi b)
-{
-    return vuzp1q_u16(vreinterpretq_u16_s32(a), vreinterpretq_u16_s32(b));
-}
-
-PQ_INLINE codes pack_codes(vi a, vi b, vi c, vi d, pq_type type)
-{
-    const uint8x16_t ab = vreinterpretq_u8_u16(low_words(a, b)), cd = vreinterpretq_u8_u16(low_words(c, d));
-    codes packed;
-    packed.low = type == PQ_I8 ? vuzp1q_u8(ab, cd) : ab;
-    packed.high = cd;
-    return packed;
-}
-
-PQ_INLINE uint8x16_t add_words(uint8x16_t a, uint8x16_t b)
-{
-    return vreinterpretq_u8_u16(vaddq_u16(vreinterpretq_u16_u8(a), vreinterpretq_u16_u8(b)));
-}
-
-PQ_INLINE codes add_codes(codes a, codes b, pq_type type)
-{
-    a.low = type == PQ_I8 ? vaddq_u8(a.low, b.low) : add_words(a.low, b.low);
-    if (type != PQ_I8) a.high = add_words(a.high, b.high);
-    return a;
-}
+PQ_INLINE void store_16(void *p, vi v) { vst1q_u8((uint8_t *)p, vreinterpretq_u8_s32(v)); }
 
 PQ_INLINE void store_codes(void *q, size_t i, codes c, pq_type type)
 {
     if (type == PQ_I8) {
-        vst1q_u8((uint8_t *)q + i, c.low);
+        store_16((uint8_t *)q + i, c.low);
     } else {
-        vst1q_u8((uint8_t *)q + 2 * i, c.low);
-        vst1q_u8((uint8_t *)q + 2 * i + 16, c.high);
+        store_16((uint8_t *)q + 2 * i, c.low);
+        store_16((uint8_t *)q + 2 * i + 16, c.high);
     }
 }
 
@@ -171,10 +188,11 @@ PQ_INLINE void stream_codes(void *q, size_t i, codes c, pq_type type) { store_co
 PQ_INLINE void store_first_codes(void *q, size_t i, size_t n, codes c, pq_type type)
 {
     if (type == PQ_I8) {
-        store_first_bytes((uint8_t *)q + i, pq_min(n, BLOCK), c.low);
+        store_first_bytes((uint8_t *)q + i, pq_min(n, BLOCK), vreinterpretq_u8_s32(c.low));
     } else {
-        store_first_bytes((uint8_t *)q + 2 * i, 2 * pq_min(n, 8), c.low);
-        if (n > 8) store_first_bytes((uint8_t *)q + 2 * i + 16, 2 * pq_min(n - 8, 8), c.high);
+        store_first_bytes((uint8_t *)q + 2 * i, 2 * pq_min(n, 8), vreinterpretq_u8_s32(c.low));
+        if (n > 8)
+            store_first_bytes((uint8_t *)q + 2 * i + 16, 2 * pq_min(n - 8, 8), vreinterpretq_u8_s32(c.high));
     }
 }
 
