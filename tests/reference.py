@@ -368,7 +368,7 @@ def quantize_fast(x, scale, zero_point, dtype, narrow_range=False, axis=None, bl
         if x.dtype != np.float64:
             quotient = quotient.astype(np.float32).astype(np.float64)
         q = np.clip(np.rint(quotient), low - z, high - z) + z
-    return np.where(np.isnan(x), z, q).astype(storage(dtype))
+        return np.where(np.isnan(x), z, q).astype(storage(dtype))
 
 
 def dequantize_fast(q, scale, zero_point, axis=None, block_size=None) -> np.ndarray:

@@ -50,7 +50,7 @@ def wait_for(pid: int, seconds: float) -> int:
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
+    os.killpg(pid, signal.SIGKILL)  # its own children too
     os.waitpid(pid, 0)
     pytest.fail("the forked child did not finish")
 
@@ -64,6 +64,7 @@ def test_os_fork_after_use(generations):
         pid = os.fork()
         if pid == 0:  # no pytest in the child: it leaves through os._exit alone
             status = 1
+            os.setpgid(0, 0)
             try:
                 if generations == 2:
                     big_work()
@@ -109,6 +110,7 @@ def test_fork_while_other_threads_work():
             pid = os.fork()
             if pid == 0:
                 status = 1
+                os.setpgid(0, 0)
                 try:
                     status = 0 if len(big_work()) == 9 else 3
                 finally:
