@@ -13,12 +13,25 @@ static pq_parallel_for caller_run;
 static void *caller_pool;
 
 #if defined(_OPENMP)
-/* libpyquant.a links without an OpenMP runtime too: GCC's entry point is weak here, and where it is missing
- * everything runs on the calling thread. */
-extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned);
-#pragma weak GOMP_parallel
-#pragma weak omp_get_thread_num
-#pragma weak omp_get_num_threads
+/* libpyquant.a links without an OpenMP runtime too: its entry points are weak here, and where they are missing
+ * everything runs on the calling thread. So this calls what `#pragma omp parallel` would call (LLVM's runtime has
+ * the same entry point); calls that the compiler writes itself can not be weak. */
+extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned) __attribute__((weak));
+extern int omp_get_thread_num(void) __attribute__((weak));
+extern int omp_get_num_threads(void) __attribute__((weak));
+
+typedef struct {
+    pq_task task;
+    void *context;
+    size_t tasks;
+} team;
+
+static void team_member(void *data)
+{
+    const team *t = (const team *)data;
+    const size_t i = (size_t)omp_get_thread_num(), n = (size_t)omp_get_num_threads();
+    for (size_t k = t->tasks * i / n; k < t->tasks * (i + 1) / n; k++) t->task(t->context, k);
+}
 
 /* GNU's OpenMP deadlocks in the child of a fork whose parent had started its threads. */
 static int after_fork;
@@ -32,7 +45,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static int openmp_usable(void)
 {
-    if (!GOMP_parallel || after_fork) return 0;
+    if (!GOMP_parallel || !omp_get_thread_num || !omp_get_num_threads || after_fork) return 0;
     pthread_once(&once, watch_forks);
     __atomic_store_n(&used_openmp, 1, __ATOMIC_RELAXED);
     return 1;
@@ -78,9 +91,8 @@ void pq_run(size_t tasks, pq_task task, void *context)
 #if defined(_OPENMP)
     const int n = pq_get_num_threads();
     if (tasks > 1 && n > 1 && openmp_usable()) {
-        const int team = tasks < (size_t)n ? (int)tasks : n;
-#pragma omp parallel for schedule(static) num_threads(team)
-        for (size_t i = 0; i < tasks; i++) task(context, i);
+        team t = {task, context, tasks};
+        GOMP_parallel(team_member, &t, (unsigned)(tasks < (size_t)n ? tasks : (size_t)n), 0);
         return;
     }
 #endif
