@@ -37,8 +37,6 @@ def save(
         the format cannot hold an element type.
     TypeError
         If a name is no string or a value no array.
-    ImportError
-        If ``.safetensors`` is asked for and the safetensors package is missing.
 
     Examples
     --------
@@ -96,6 +94,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | npt.NDArray
     ------
     ValueError
         If the file is damaged. Nothing in a file is ever executed.
+    ImportError
+        If a ``.safetensors`` file is to be read and the safetensors package is missing.
 
     Examples
     --------
