@@ -41,7 +41,7 @@ def integer_input(q: Any, name: str = "q") -> Array:
 def int32_input(a: Any, name: str) -> Array:
     """a as a C-contiguous native int32 array; a list of integers that fit becomes one."""
     array = np.asarray(a)
-    if array.dtype != np.int32 and isinstance(a, np.ndarray) or array.dtype.kind not in "iu":
+    if (array.dtype != np.int32 and isinstance(a, np.ndarray)) or array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an array of int32, not {array.dtype}")
     wide = array.dtype != np.int32 and array.size > 0
     if wide and (array.min() < -(1 << 31) or array.max() >= 1 << 31):

@@ -65,8 +65,9 @@ def fake_quantize_grad(
 
     Notes
     -----
-    Computed in float32, in float64 when x or grad is. Bengio et al. 2013 (straight-through); Esser et al. 2020, "Learned Step
-    Size Quantization", equation 3; Bhalgat et al. 2020, "LSQ+", for the zero point.
+    Computed in float32, in float64 when x or grad is. Bengio et al. 2013 (straight-through); Esser
+    et al. 2020, "Learned Step Size Quantization", equation 3; Bhalgat et al. 2020, "LSQ+", for the
+    zero point.
 
     Examples
     --------

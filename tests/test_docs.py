@@ -1,4 +1,4 @@
-"""What the documentation says is run: README blocks, commands and links, and every docstring example."""
+"""What the documentation says is run: README blocks, commands, links, docstring examples."""
 
 import ast
 import doctest

@@ -1,4 +1,4 @@
-"""What others install: sdist and wheel built from the tree, and tried in an environment of their own.
+"""What others install: sdist and wheel built from the tree, tried in a new environment.
 
 One build (about half a minute) serves all tests: tree -> sdist -> wheel -> new virtual environment.
 """
@@ -176,7 +176,7 @@ def test_the_readme_program_links_against_the_installed_package(environment, lan
 
 
 def test_types_reach_the_user(environment):
-    """py.typed and the annotations: mypy knows what quantize returns and refuses a wrong argument."""
+    """mypy knows what quantize returns and refuses a wrong argument."""
     pytest.importorskip("mypy")
     (environment.folder / "user.py").write_text(
         "import numpy as np\nimport pyquant as pq\n"
