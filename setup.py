@@ -100,7 +100,8 @@ cpu = Extension(
         ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
     ],
     extra_compile_args=["-O3", "-ffp-contract=off", *OPENMP],
-    extra_link_args=OPENMP,
+    # libpyquant.a refers to OpenMP weakly, which alone would not make the linker keep the runtime.
+    extra_link_args=["-Wl,--no-as-needed", *OPENMP],
     depends=[
         *(str(p) for p in CSRC.rglob("*") if p.suffix in (".c", ".h", ".inc", ".def")),
         "pyquant/_memory.h",
