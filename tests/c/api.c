@@ -260,7 +260,18 @@ static void packing(void)
             }
             memset(packed, 0x5a, sizeof packed);
             expect(pq_packed_size(n, bits) == bytes, "another size");
-            expect(pq_pack_bits(bits > 8 ? (void *)q : (void *)small, n, bits, packed) == PQ_OK, "refused");
+            const void *from = bits > 8 ? (void *)q : (void *)small;
+            const pq_status fits = bits == 8 || bits == 16 || n == 0 ? PQ_OK : PQ_ERROR_CODE;
+            q[0] = small[0] = 255, q[0] = 65535; /* never fits */
+            expect(pq_pack_bits(from, n, bits, 0, packed) == fits, "a code that does not fit was taken");
+            for (size_t i = 0; i < n; i++) {
+                const int is_negative = i % 3 == 0, mask = (1 << bits) - 1, code = (int)(i * 40503u >> 3) & mask;
+                const int negative = is_negative && code >> (bits - 1) ? code - (1 << bits) : code;
+                q[i] = (unsigned short)negative;
+                small[i] = (unsigned char)negative;
+            }
+            memset(packed, 0x5a, sizeof packed);
+            expect(pq_pack_bits(from, n, bits, 1, packed) == PQ_OK, "refused");
             expect(equal(packed, want, bytes) && packed[bytes] == 0x5a, "packed differently");
             for (int is_signed = 0; is_signed < 2; is_signed++) {
                 expect(pq_unpack_bits(packed, n, bits, is_signed, bits > 8 ? (void *)back : (void *)small_back) == PQ_OK, "refused");

@@ -94,16 +94,18 @@ void check_pack_bits(const comparison *c)
     prepare();
     for (size_t k = 0; k <= run_effort.longest + 8; k++)
         for (int bits = 1; bits < 8; bits++) {
-            const size_t n = k <= run_effort.longest ? k : 4096 + k, bytes = (n * (size_t)bits + 7) / 8;
-            fill(&r, n);
-            ((pq_pack_bits_fn *)c->reference)(data, n, bits, expected);
+            const size_t n = k <= run_effort.longest ? k : 4000 * (k % 4 + 1) + k, bytes = (n * (size_t)bits + 7) / 8;
+            const int is_signed = (int)(random_bits(&r) & 1), half = is_signed << (bits - 1);
+            for (size_t i = 0; i < n; i++) data[i] = (unsigned char)((int)random_below(&r, (size_t)(half + (1 << bits))) - half);
+            if (n && random_below(&r, 3) == 0) data[random_below(&r, n)] = (unsigned char)random_bits(&r); /* may not fit */
+            const int bad = ((pq_pack_bits_fn *)c->reference)(data, n, bits, is_signed, expected);
             for (int side = BEFORE; side < SIDES; side++)
                 for (size_t a = 0; a < run_effort.alignments; a++) {
                     const size_t distance = alignment_step(a);
-                    here = (position){c, 1, n, n, distance, side, 0, 0, (float)bits, {0, 0}};
+                    here = (position){c, 1, n, n, distance, side, is_signed, 0, (float)bits, {0, 0}};
                     const uint8_t *q = place_copy(&inputs, data, n, distance, side);
                     uint8_t *to = place_output(&outputs, bytes, distance * 5 % 64, side);
-                    ((pq_pack_bits_fn *)c->function)(q, n, bits, to);
+                    if (!((pq_pack_bits_fn *)c->function)(q, n, bits, is_signed, to) != !bad) fail("another verdict", 0);
                     compare(to, bytes);
                 }
         }
