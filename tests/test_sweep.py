@@ -78,7 +78,8 @@ def check_one_draw(rng) -> None:
             quotient = (x.astype(np.float64) / spread).astype(np.float32).astype(np.float64)
         code = np.rint(quotient) + reference.expand(zero_point, shape, axis, block_size)
         inside = (low <= code) & (code <= high)
-        dx = pq.fake_quantize_grad(grad, x, params)[0]
+        with np.errstate(over="ignore"):  # the sum for the zero point may be beyond float32
+            dx = pq.fake_quantize_grad(grad, x, params)[0]
         assert_same_bits(dx, np.where(inside, grad, np.float32(0)))
 
 
