@@ -34,7 +34,8 @@ cdef extern from *:
 F32, F16, BF16, F64 = <int>PQ_F32, <int>PQ_F16, <int>PQ_BF16, <int>PQ_F64
 I8, U8, I16, U16 = <int>PQ_I8, <int>PQ_U8, <int>PQ_I16, <int>PQ_U16
 OK, ERROR_SCALE, ERROR_ZERO_POINT = <int>PQ_OK, <int>PQ_ERROR_SCALE, <int>PQ_ERROR_ZERO_POINT
-ERROR_NONFINITE, ERROR_RANGE, ERROR_MEMORY = <int>PQ_ERROR_NONFINITE, <int>PQ_ERROR_RANGE, <int>PQ_ERROR_MEMORY
+ERROR_NONFINITE, ERROR_RANGE, ERROR_CODE = <int>PQ_ERROR_NONFINITE, <int>PQ_ERROR_RANGE, <int>PQ_ERROR_CODE
+ERROR_MEMORY = <int>PQ_ERROR_MEMORY
 SYMMETRIC, AFFINE = <int>PQ_SYMMETRIC, <int>PQ_AFFINE
 FLOAT, FIXED_DOUBLE, FIXED_SINGLE = <int>PQ_REQUANTIZE_FLOAT, <int>PQ_REQUANTIZE_FIXED_DOUBLE, <int>PQ_REQUANTIZE_FIXED_SINGLE
 
@@ -169,11 +170,11 @@ def requantize(cnp.ndarray acc, cnp.ndarray multiplier, zero_point, cnp.ndarray 
     return status
 
 
-def pack_bits(cnp.ndarray q, int bits, cnp.ndarray packed):
+def pack_bits(cnp.ndarray q, int bits, bint is_signed, cnp.ndarray packed):
     cdef size_t n = cnp.PyArray_SIZE(q)
     cdef int status
     with nogil:
-        status = pq_pack_bits(data(q), n, bits, <uint8_t *>data(packed))
+        status = pq_pack_bits(data(q), n, bits, is_signed, <uint8_t *>data(packed))
     return status
 
 
@@ -521,6 +522,30 @@ def dynamic_quantize_plain(x, grid, int scheme, axis, block_size, out):
         zero_point = cnp.PyArray_Cast(zero_point, number)
         cnp.PyArray_CLEARFLAGS(zero_point, cnp.NPY_ARRAY_WRITEABLE)
     return (q, scale, zero_point) if status == PQ_OK else None
+
+
+def range_plain(x, axis, block_size, bint absolute):
+    """(low, high), or the largest absolute value, for the well-formed call on finite data; else None."""
+    cdef cnp.ndarray a, low, high
+    cdef cnp.npy_intp dims[64]
+    cdef int type_, ndim, status
+    cdef pq_layout l
+    if type(x) is not cnp.ndarray:
+        return None
+    a = <cnp.ndarray>x
+    type_ = float_type(a)
+    if type_ < 0 or not plain(a) or not plain_layout(a, axis, block_size, &l):
+        return None
+    ndim = params_dims(a, axis, &l, dims)
+    high = cnp.PyArray_EMPTY(ndim, dims, cnp.NPY_FLOAT32, 0)
+    if absolute:
+        with nogil:
+            status = pq_absmax(data(a), <pq_type>type_, &l, 0, <float *>data(high))
+        return high if status == PQ_OK else None
+    low = cnp.PyArray_EMPTY(ndim, dims, cnp.NPY_FLOAT32, 0)
+    with nogil:
+        status = pq_range(data(a), <pq_type>type_, &l, 0, <float *>data(low), <float *>data(high))
+    return (low, high) if status == PQ_OK else None
 
 
 # Runtime

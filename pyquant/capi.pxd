@@ -10,6 +10,7 @@ cdef extern from "pyquant.h" nogil:
         PQ_ERROR_GRID
         PQ_ERROR_NONFINITE
         PQ_ERROR_RANGE
+        PQ_ERROR_CODE
         PQ_ERROR_ISA
         PQ_ERROR_MEMORY
 
@@ -71,7 +72,7 @@ cdef extern from "pyquant.h" nogil:
     pq_status pq_requantize(const int32_t *acc, void *q, pq_type q_type, const pq_layout *layout,
                             const pq_params *params, pq_requantize_mode mode)
     size_t pq_packed_size(size_t n, int bits)
-    pq_status pq_pack_bits(const void *q, size_t n, int bits, uint8_t *packed)
+    pq_status pq_pack_bits(const void *q, size_t n, int bits, int is_signed, uint8_t *packed)
     pq_status pq_unpack_bits(const uint8_t *packed, size_t n, int bits, int is_signed, void *q)
     pq_status pq_set_num_threads(int n)
     int pq_get_num_threads()

@@ -5,7 +5,7 @@ Everything else in the package is built on these, and all validation is here.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,7 @@ _SCHEMES = {"symmetric": _cpu.SYMMETRIC, "affine": _cpu.AFFINE}
 _quantize_plain = _cpu.quantize_plain
 _dequantize_plain = _cpu.dequantize_plain
 _fake_quantize_plain = _cpu.fake_quantize_plain
+_range_plain = _cpu.range_plain
 _dynamic_quantize_plain = _cpu.dynamic_quantize_plain
 
 
@@ -181,6 +182,8 @@ def dequantize_linear(
     expected = params_shape(array.shape, axis, block_size)
     scales = apart(scale_input(scale, expected), out)
     if array.dtype.itemsize > 2:
+        if array.dtype != np.int32:
+            raise TypeError(f"q must be integers of 8 or 16 bits or int32, not {array.dtype}")
         return _dequantize_wide(array, scales, zero_point, expected, axis, block_size, target, out)
     grid = grid_of(array.dtype.name, False)
     zero_points = zero_point_input(zero_point, expected, f"{grid.qmin} ... {grid.qmax}")
@@ -203,7 +206,7 @@ def _dequantize_wide(
     dtype: np.dtype[Any],
     out: Array | None,
 ) -> Array:
-    """int32 and wider, as biases are: rare and small, so NumPy's arithmetic, rounded alike."""
+    """int32, as biases are: rare and small, so NumPy's arithmetic, rounded alike."""
     if not np.all((scale > 0) & np.isfinite(scale)):
         refuse(_cpu.ERROR_SCALE, scale=scale)
     zeros = np.asarray(zero_point)
@@ -424,6 +427,9 @@ def minmax(
     >>> low, high
     (array([-2.,  3.], dtype=float32), array([1., 4.], dtype=float32))
     """
+    made = _range_plain(x, axis, block_size, False) if nan_policy == "raise" else None
+    if made is not None:
+        return made  # type: ignore[no-any-return]
     backend = backend_of(x)
     array, code, layout, shape, omit = _range_arguments(x, axis, block_size, nan_policy)
     low, high = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -451,6 +457,9 @@ def absmax(
     >>> float(ops.absmax(np.float32([1, -2, 0.5])))
     2.0
     """
+    made = _range_plain(x, axis, block_size, True) if nan_policy == "raise" else None
+    if made is not None:
+        return made  # type: ignore[no-any-return]
     backend = backend_of(x)
     array, code, layout, shape, omit = _range_arguments(x, axis, block_size, nan_policy)
     high = np.empty(shape, np.float32)
@@ -687,17 +696,26 @@ def pack_bits(q: npt.ArrayLike, bits: int) -> Array:
     backend = backend_of(q)
     bits = _check_bits(bits)
     array = integer_input(q)
-    width = np.dtype(np.uint8 if bits <= 8 else np.uint16)
-    low, high = (-(1 << (bits - 1)) if array.dtype.kind == "i" else 0), (1 << bits) - 1
-    if array.size and (array.min() < low or array.max() > high):
-        bad = array[(array < low) | (array > high)].flat[0]
-        raise ValueError(f"q holds {bad}, which does not fit {bits} bits")
-    codes = array.view(width) if array.itemsize == width.itemsize else array.astype(width)
+    signed = array.dtype.kind == "i"
+    width = np.dtype(f"{'' if signed else 'u'}int{8 if bits <= 8 else 16}")
+    codes = array
+    if array.dtype != width:
+        codes = array.astype(width)
+        if not np.array_equal(codes, array):
+            _refuse_codes(array, bits, signed)
     packed = np.empty(_cpu.packed_size(codes.size, bits), np.uint8)
-    status = backend.pack_bits(codes, bits, packed)
+    status = backend.pack_bits(codes, bits, signed, packed)
+    if status == _cpu.ERROR_CODE:
+        _refuse_codes(array, bits, signed)
     if status:
         refuse(status)
     return packed
+
+
+def _refuse_codes(codes: Array, bits: int, signed: bool) -> NoReturn:
+    low, high = -(1 << (bits - 1)) if signed else 0, (1 << bits) - 1
+    bad = codes[(codes < low) | (codes > high)].flat[0]
+    raise ValueError(f"q holds {bad}, which does not fit {bits} bits")
 
 
 def unpack_bits(

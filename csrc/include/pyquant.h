@@ -29,6 +29,7 @@ typedef enum {
     PQ_ERROR_GRID,      /* qmin > qmax, or a grid that the integer type can not hold */
     PQ_ERROR_NONFINITE, /* NaN or infinity in data that parameters are chosen from */
     PQ_ERROR_RANGE,     /* finite data whose range float32 can not hold */
+    PQ_ERROR_CODE,      /* an integer that does not fit the bits it is packed to */
     PQ_ERROR_ISA,       /* an unknown instruction set name */
     PQ_ERROR_MEMORY     /* an allocation failed */
 } pq_status;
@@ -110,9 +111,10 @@ pq_status pq_requantize(const int32_t *acc, void *q, pq_type q_type, const pq_la
                         const pq_params *params, pq_requantize_mode mode);
 
 /* A little-endian bit stream of n codes of `bits` bits (1 to 16), the first in the lowest bits; q holds one code
- * an element, int8/uint8 up to 8 bits, int16/uint16 above. packed has pq_packed_size() bytes; unused bits are 0. */
+ * an element, int8/uint8 up to 8 bits, int16/uint16 above. packed has pq_packed_size() bytes; unused bits are 0.
+ * Codes from 0, if q is signed from -2^(bits - 1), to 2^bits - 1 fit; PQ_ERROR_CODE says that others lost bits. */
 size_t pq_packed_size(size_t n, int bits);
-pq_status pq_pack_bits(const void *q, size_t n, int bits, uint8_t *packed);
+pq_status pq_pack_bits(const void *q, size_t n, int bits, int is_signed, uint8_t *packed);
 pq_status pq_unpack_bits(const uint8_t *packed, size_t n, int bits, int is_signed, void *q);
 
 /* Threads. 0 asks for the CPUs that this process may use. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define PQ_INLINE static inline __attribute__((always_inline))
+#define PQ_COLD static __attribute__((noinline, cold, unused))
 
 #define PQ_PASTE3_(a, b, c) a##_##b##_##c
 #define PQ_PASTE3(a, b, c) PQ_PASTE3_(a, b, c)

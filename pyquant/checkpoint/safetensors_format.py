@@ -64,9 +64,15 @@ class SafetensorsFile:
                     # The library has made sure that the tensors follow each other without holes.
                     self._begin[name] = begin
                     begin += spec.nbytes
+                # Where an empty tensor comes among them is left to chance by the library.
+                self.specs = dict(sorted(self.specs.items(), key=self._place))
                 return dict(header.metadata() or {})
         except (library.SafetensorError, ValueError) as error:
             raise ValueError(f"{self.path} is not a valid .safetensors file: {error}") from None
+
+    def _place(self, item: tuple[str, TensorSpec]) -> tuple[int, str]:
+        name, spec = item
+        return (self._begin[name], "") if spec.nbytes else (0, name)
 
     def read(self, name: str, buffer: Array | None = None) -> Array:
         spec = self.specs[name]
