@@ -52,5 +52,5 @@ need_cross_tools() {
 install() {
     "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m venv --clear "$VENV"
     echo "installing pyquant[$1] into $VENV"
-    "$VENV/bin/python" -m pip install --quiet --editable ".[$1]"
+    "$VENV/bin/python" -m pip install -qq --editable ".[$1]"
 }
