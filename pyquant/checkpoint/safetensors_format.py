@@ -64,9 +64,9 @@ class SafetensorsFile:
                     # The library has made sure that the tensors follow each other without holes.
                     self._begin[name] = begin
                     begin += spec.nbytes
-                # Where an empty tensor comes among them is left to chance by the library.
+                # The library leaves the places of empty tensors and the metadata's order to chance.
                 self.specs = dict(sorted(self.specs.items(), key=self._place))
-                return dict(header.metadata() or {})
+                return dict(sorted((header.metadata() or {}).items()))
         except (library.SafetensorError, ValueError) as error:
             raise ValueError(f"{self.path} is not a valid .safetensors file: {error}") from None
 
