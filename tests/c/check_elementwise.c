@@ -164,7 +164,7 @@ static void many_parameters(const comparison *c)
         set_scene(c, scenes, &r, 1, 1000 + i % 64, 1000 + i % 64, 0);
         try_at(c, scenes, i % 64, (int)(i & 1), (int)(i >> 1 & 1), 0);
     }
-    static const size_t runs[] = {0, 2, 3, 17, 100}, lengths[] = {0, 1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 48, 64, 65, 100, 129, 131, 200};
+    static const size_t runs[] = {1, 2, 3, 17, 100}, lengths[] = {1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 48, 64, 65, 100, 129, 131, 200};
     for (size_t k = 0; k < sizeof runs / sizeof runs[0]; k++)
         for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
             set_scene(c, scenes, &r, runs[k], lengths[l], lengths[l], 0);

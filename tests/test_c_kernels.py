@@ -1,0 +1,122 @@
+"""The C library under the programs of tests/c: every kernel in every variant that can run here, the public C API,
+its errors, and the fast division; then the same under emulators of other CPUs."""
+
+import c_build
+import pytest
+from c_build import KERNELS, MACHINE, SWEEP_FLAGS, TEST_FLAGS, build_program, must
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def native():
+    return c_build.build_library("native")
+
+
+@pytest.fixture(scope="module")
+def kernels(native, tmp_path_factory):
+    return build_program(native, tmp_path_factory.mktemp("bin") / "kernels", KERNELS, TEST_FLAGS, "-fopenmp")
+
+
+@pytest.fixture(scope="module")
+def sweep(native, tmp_path_factory):
+    flags = SWEEP_FLAGS + (c_build.flags_of("avx2") if MACHINE == "x86_64" else [])
+    return build_program(native, tmp_path_factory.mktemp("bin") / "sweep", ["sweep.c"], flags, "-fopenmp")
+
+
+def test_no_compiler_warns(native):
+    assert native.warnings == ""
+
+
+def test_no_compiler_for_arm_warns(arm):
+    assert arm.warnings == ""
+
+
+def report(what: str, output: str, capsys) -> None:
+    """Print which variants ran and which could not, whatever pytest's capture says."""
+    with capsys.disabled():
+        print(f"\n{what}:")
+        print("".join(f"  {line}\n" for line in output.splitlines() if ": " in line), end="")
+
+
+def test_every_kernel_equals_scalar(kernels, capsys):
+    output = must([kernels, "full"])
+    report("kernels", output, capsys)
+    assert output.endswith("all equal\n")
+    assert "scalar: ran" in output
+
+
+def test_a_wrong_kernel_is_found(native, tmp_path):
+    """The comparison itself: with one variant replaced by another operation's, the program must fail."""
+    if MACHINE != "x86_64" or "avx2: ran" not in must([build(native, tmp_path, "right"), "reduced", "range_f32"]):
+        pytest.skip("needs AVX2")
+    wrong = build(native, tmp_path, "wrong", "-Dpq_range_f32_avx2=pq_range_f16_avx2")
+    done = c_build.run([wrong, "reduced", "range_f32"])
+    assert done.returncode != 0
+    assert "FAILED range_f32_avx2" in done.stdout
+
+
+def build(native, folder, name, *defines):
+    return build_program(native, folder / name, KERNELS, [*TEST_FLAGS, *defines], "-fopenmp")
+
+
+def test_the_public_api_equals_index_arithmetic(native, tmp_path):
+    api = build_program(native, tmp_path / "api", ["api.c", "layouts.c"], TEST_FLAGS, "-fopenmp")
+    assert must([api]).endswith("all equal\n")
+
+
+def test_every_error_code(native, tmp_path):
+    errors = build_program(native, tmp_path / "errors", ["errors.c"], TEST_FLAGS, "-fopenmp", "-Wl,--wrap=malloc")
+    must([errors])
+
+
+def test_first_calls_from_many_threads(native, tmp_path):
+    program = build_program(native, tmp_path / "first_call", ["first_call.c"], TEST_FLAGS, "-fopenmp")
+    for _ in range(20):
+        must([program])
+
+
+def test_fast_division_near_ties(sweep, capsys):
+    """All ties and a stride through the bit patterns; `pytest -m slow` takes every float32."""
+    report("division, some patterns", must([sweep, "some"]), capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_fast_division_for_every_float32(sweep, capsys):
+    report("division, all 2^32 patterns", must([sweep, "all"]), capsys)
+
+
+def test_avx2_alone_on_an_emulated_cpu(kernels, capsys):
+    if MACHINE != "x86_64":
+        pytest.skip("this is not an x86 machine: nothing to run AVX2 code of")
+    qemu = c_build.need("qemu-x86_64", "qemu-user")
+    output = must([qemu, "-cpu", "Haswell", kernels, "padded"])
+    report("kernels on an emulated Haswell", output, capsys)
+    assert "avx2: ran" in output
+    assert "avx512: ran" not in output
+    assert output.endswith("all equal\n")
+
+
+@pytest.fixture(scope="module")
+def arm():
+    return c_build.arm_library()
+
+
+def on_arm(arm, target, sources, flags, *args: str) -> str:
+    return must(["qemu-aarch64", build_program(arm, target, sources, flags, "-static"), *args])
+
+
+def test_neon_on_an_emulated_cpu(arm, tmp_path, capsys):
+    output = on_arm(arm, tmp_path / "kernels", KERNELS, TEST_FLAGS, "reduced")
+    report("kernels on an emulated AArch64", output, capsys)
+    assert "neon: ran" in output
+    assert output.endswith("all equal\n")
+
+
+def test_neon_division_near_ties(arm, tmp_path, capsys):
+    report("division on an emulated AArch64", on_arm(arm, tmp_path / "sweep", ["sweep.c"], SWEEP_FLAGS, "ties"), capsys)
+
+
+def test_the_public_api_on_an_emulated_arm(arm, tmp_path):
+    assert on_arm(arm, tmp_path / "api", ["api.c", "layouts.c"], TEST_FLAGS, "reduced").endswith("all equal\n")
