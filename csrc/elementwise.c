@@ -76,7 +76,8 @@ static void quantize_piece(void *context, const pq_piece *p)
     const float *scale = j->params.scale + p->param;
     const int32_t *zero_point = zero_points(j, p->param), qmin = j->params.qmin, qmax = j->params.qmax;
     if (p->by_column)
-        j->kernel.quantize.columns(x, q, p->rows, p->columns, p->stride, scale, zero_point, qmin, qmax);
+        j->kernel.quantize.columns(x, q, p->rows, p->columns, p->stride, scale, zero_point, qmin, qmax,
+                                   j->stream);
     else
         j->kernel.quantize.runs(x, q, p->rows, p->columns, scale, zero_point, qmin, qmax, j->stream);
 }
@@ -88,7 +89,8 @@ static void dequantize_piece(void *context, const pq_piece *p)
     void *x = j->to + p->offset * j->to_size;
     const float *scale = j->params.scale + p->param;
     const int32_t *zero_point = zero_points(j, p->param);
-    if (p->by_column) j->kernel.dequantize.columns(q, x, p->rows, p->columns, p->stride, scale, zero_point);
+    if (p->by_column) j->kernel.dequantize.columns(q, x, p->rows, p->columns, p->stride, scale, zero_point,
+                                                  j->stream);
     else j->kernel.dequantize.runs(q, x, p->rows, p->columns, scale, zero_point, j->stream);
 }
 
@@ -111,7 +113,7 @@ static void dequantize_row_f64(const job *j, const void *q, double *x, size_t n,
                                const int32_t *zero_point, int by_column)
 {
     float row[PQ_COLUMNS];
-    if (by_column) j->kernel.dequantize.columns(q, row, 1, n, n, scale, zero_point);
+    if (by_column) j->kernel.dequantize.columns(q, row, 1, n, n, scale, zero_point, 0);
     else j->kernel.dequantize.runs(q, row, 1, n, scale, zero_point, 0);
     for (size_t i = 0; i < n; i++) x[i] = (double)row[i];
 }
@@ -128,8 +130,8 @@ static void fake_quantize_row_f64(const job *j, const void *x, double *y, size_t
     float row[PQ_COLUMNS];
     const pq_params *k = &j->params;
     if (by_column) {
-        j->kernel.quantize.columns(x, code, 1, n, n, scale, zero_point, k->qmin, k->qmax);
-        find_dequantize_columns(j->code, PQ_F32)(code, row, 1, n, n, scale, zero_point);
+        j->kernel.quantize.columns(x, code, 1, n, n, scale, zero_point, k->qmin, k->qmax, 0);
+        find_dequantize_columns(j->code, PQ_F32)(code, row, 1, n, n, scale, zero_point, 0);
     } else {
         j->kernel.quantize.runs(x, code, 1, n, scale, zero_point, k->qmin, k->qmax, 0);
         find_dequantize(j->code, PQ_F32)(code, row, 1, n, scale, zero_point, 0);
@@ -147,7 +149,7 @@ static pq_status walk(const pq_layout *layout, job *j, pq_piece_fn piece)
 {
     const size_t bytes = j->from_size + j->to_size, n = pq_layout_size(layout);
     const pq_expansion e = pq_expand(layout);
-    j->stream = n * bytes > pq_cpu_last_level_cache();
+    j->stream = n * bytes > pq_cpu_last_level_cache() / 4 * 3;
     if (e.repeat == 1 && e.tile == 1) {
         pq_walk(layout, bytes, piece, j);
         return PQ_OK;

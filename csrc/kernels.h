@@ -20,12 +20,13 @@ typedef void pq_fake_quantize_fn(const void *x, void *y, size_t runs, size_t len
  * and zero_point[c] (NULL: 0). At most PQ_COLUMNS columns. */
 enum { PQ_COLUMNS = 1024 };
 typedef void pq_quantize_columns_fn(const void *x, void *q, size_t rows, size_t columns, size_t stride,
-                                       const float *scale, const int32_t *zero_point, int32_t qmin, int32_t qmax);
+                                       const float *scale, const int32_t *zero_point, int32_t qmin, int32_t qmax,
+                                       int stream);
 typedef void pq_dequantize_columns_fn(const void *q, void *x, size_t rows, size_t columns, size_t stride,
-                                         const float *scale, const int32_t *zero_point);
+                                         const float *scale, const int32_t *zero_point, int stream);
 typedef void pq_fake_quantize_columns_fn(const void *x, void *y, size_t rows, size_t columns, size_t stride,
                                             const float *scale, const int32_t *zero_point, int32_t qmin,
-                                            int32_t qmax);
+                                            int32_t qmax, int stream);
 
 /* The smallest and largest of each run of length >= 1; NaN are passed over. Returns 0 when all is finite. */
 typedef int pq_range_fn(const void *x, size_t runs, size_t length, float *low, float *high);

@@ -15,8 +15,10 @@
     }                                                                                                           \
     void pq_quantize_columns_##in##_##out##_scalar(const void *x, void *q, size_t rows, size_t columns,         \
                                                    size_t stride, const float *scale,                           \
-                                                   const int32_t *zero_point, int32_t qmin, int32_t qmax)       \
+                                                   const int32_t *zero_point, int32_t qmin, int32_t qmax,       \
+                                                   int stream)                                                  \
     {                                                                                                           \
+        (void)stream;                                                                                           \
         for (size_t r = 0; r < rows; r++)                                                                       \
             for (size_t c = 0; c < columns; c++) {                                                              \
                 const size_t i = r * stride + c;                                                                \
@@ -44,8 +46,9 @@ QUANTIZE(bf16, i16, PQ_BF16, PQ_I16)
     }                                                                                                           \
     void pq_dequantize_columns_##in##_##out##_scalar(const void *q, void *x, size_t rows, size_t columns,       \
                                                      size_t stride, const float *scale,                         \
-                                                     const int32_t *zero_point)                                 \
+                                                     const int32_t *zero_point, int stream)                     \
     {                                                                                                           \
+        (void)stream;                                                                                           \
         for (size_t r = 0; r < rows; r++)                                                                       \
             for (size_t c = 0; c < columns; c++) {                                                              \
                 const size_t i = r * stride + c;                                                                \
@@ -84,8 +87,9 @@ PQ_INLINE float fake_f32(float x, float scale, int32_t zero_point, int32_t qmin,
     }                                                                                                           \
     void pq_fake_quantize_columns_##in##_scalar(const void *x, void *y, size_t rows, size_t columns,            \
                                                 size_t stride, const float *scale, const int32_t *zero_point,   \
-                                                int32_t qmin, int32_t qmax)                                     \
+                                                int32_t qmin, int32_t qmax, int stream)                         \
     {                                                                                                           \
+        (void)stream;                                                                                           \
         for (size_t r = 0; r < rows; r++)                                                                       \
             for (size_t c = 0; c < columns; c++) {                                                              \
                 const size_t i = r * stride + c;                                                                \

@@ -219,4 +219,9 @@ PQ_INLINE void store_first_codes(void *q, size_t i, size_t n, codes c, pq_type t
     }
 }
 
+PQ_INLINE void stream_line(void *to, const void *from)
+{
+    _mm256_stream_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
+    _mm256_stream_si256((__m256i *)to + 1, _mm256_loadu_si256((const __m256i *)from + 1));
+}
 PQ_INLINE void stream_end(void) { _mm_sfence(); }

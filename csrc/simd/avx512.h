@@ -182,4 +182,5 @@ PQ_INLINE void store_first_codes(void *q, size_t i, size_t n, codes c, pq_type t
     }
 }
 
+PQ_INLINE void stream_line(void *to, const void *from) { _mm512_stream_si512(to, _mm512_loadu_si512(from)); }
 PQ_INLINE void stream_end(void) { _mm_sfence(); }

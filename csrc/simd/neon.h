@@ -196,4 +196,5 @@ PQ_INLINE void store_first_codes(void *q, size_t i, size_t n, codes c, pq_type t
     }
 }
 
+PQ_INLINE void stream_line(void *to, const void *from) { memcpy(to, from, 64); }
 PQ_INLINE void stream_end(void) {}

@@ -38,9 +38,9 @@ static void call(const comparison *c, any_fn *function, const scene *s, const vo
 {
     const int32_t qmin = s->g.qmin, qmax = s->g.qmax;
     if (s->by_column && is_code(c->in))
-        ((pq_dequantize_columns_fn *)function)(from, to, s->rows, s->columns, s->stride, scale, zero_point);
+        ((pq_dequantize_columns_fn *)function)(from, to, s->rows, s->columns, s->stride, scale, zero_point, stream);
     else if (s->by_column)
-        ((pq_quantize_columns_fn *)function)(from, to, s->rows, s->columns, s->stride, scale, zero_point, qmin, qmax);
+        ((pq_quantize_columns_fn *)function)(from, to, s->rows, s->columns, s->stride, scale, zero_point, qmin, qmax, stream);
     else if (is_code(c->in))
         ((pq_dequantize_fn *)function)(from, to, s->rows, s->columns, scale, zero_point, stream);
     else
