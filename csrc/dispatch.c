@@ -1,4 +1,5 @@
 /* The table: which variant of each operation runs. Filled on the first call, and again when the cap changes. */
+#include <pthread.h>
 #include <string.h>
 
 #include "cpu.h"
@@ -92,7 +93,7 @@ static int best_variant(int op)
     return 0; /* not reached: scalar is always usable */
 }
 
-/* Threads that race here write the same values. */
+/* Once for all threads; later only when the cap changes. */
 static void fill(void)
 {
 #define PQ_OP(op, type) \
@@ -107,7 +108,8 @@ static void fill(void)
 
 const pq_kernels *pq_get_kernels(void)
 {
-    if (!__atomic_load_n(&ready, __ATOMIC_ACQUIRE)) fill();
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (!__atomic_load_n(&ready, __ATOMIC_ACQUIRE)) pthread_once(&once, fill);
     return &table;
 }
 
@@ -118,6 +120,7 @@ pq_status pq_set_isa(const char *name)
         isa = find_isa(name);
         if (isa < 0) return PQ_ERROR_ISA;
     }
+    pq_get_kernels();
     cap = isa;
     fill();
     return PQ_OK;
