@@ -22,10 +22,24 @@ MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platfo
 CC = os.environ.get("CC", "gcc").split()[0]
 CXX = os.environ.get("CXX", "g++").split()[0]
 
-KERNELS = ["kernels.c", "arena.c", "report.c", "values.c", *sorted(p.name for p in PROGRAMS.glob("check_*.c"))]
+KERNELS = [
+    "kernels.c",
+    "arena.c",
+    "report.c",
+    "values.c",
+    *sorted(p.name for p in PROGRAMS.glob("check_*.c")),
+]
 TEST_FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
 # The sweep's own division is vectorised by the compiler; no option here changes a result.
-SWEEP_FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra"]
+SWEEP_FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+]
 
 
 def settings(machine: str) -> dict[str, Any]:
@@ -81,7 +95,9 @@ def need(tool: str, package: str) -> str:
 
 
 def knows(cc: str, flags: list[str]) -> bool:
-    return run([cc, "-Werror", *flags, "-x", "c", "-c", os.devnull, "-o", os.devnull]).returncode == 0
+    return (
+        run([cc, "-Werror", *flags, "-x", "c", "-c", os.devnull, "-o", os.devnull]).returncode == 0
+    )
 
 
 def digest(*parts: object) -> str:
@@ -127,7 +143,17 @@ def build_library(
     def compile_one(job: tuple[Path, list[str]]) -> tuple[str, str]:
         source, flags = job
         target = part / ("_".join(source.relative_to(CSRC).parts) + ".o")
-        args = [cc, *given["CFLAGS"], *defines, *flags, *extra, "-c", str(source), "-o", str(target)]
+        args = [
+            cc,
+            *given["CFLAGS"],
+            *defines,
+            *flags,
+            *extra,
+            "-c",
+            str(source),
+            "-o",
+            str(target),
+        ]
         done = run(args)
         assert done.returncode == 0, f"{' '.join(args)}\n{done.stderr}"
         return str(target), done.stderr

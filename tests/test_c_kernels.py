@@ -15,13 +15,17 @@ def native():
 
 @pytest.fixture(scope="module")
 def kernels(native, tmp_path_factory):
-    return build_program(native, tmp_path_factory.mktemp("bin") / "kernels", KERNELS, TEST_FLAGS, "-fopenmp")
+    return build_program(
+        native, tmp_path_factory.mktemp("bin") / "kernels", KERNELS, TEST_FLAGS, "-fopenmp"
+    )
 
 
 @pytest.fixture(scope="module")
 def sweep(native, tmp_path_factory):
     flags = SWEEP_FLAGS + (c_build.flags_of("avx2") if MACHINE == "x86_64" else [])
-    return build_program(native, tmp_path_factory.mktemp("bin") / "sweep", ["sweep.c"], flags, "-fopenmp")
+    return build_program(
+        native, tmp_path_factory.mktemp("bin") / "sweep", ["sweep.c"], flags, "-fopenmp"
+    )
 
 
 def test_no_compiler_warns(native):
@@ -48,7 +52,9 @@ def test_every_kernel_equals_scalar(kernels, capsys):
 
 def test_a_wrong_kernel_is_found(native, tmp_path):
     """The comparison itself: with one variant replaced by another operation's, the program must fail."""
-    if MACHINE != "x86_64" or "avx2: ran" not in must([build(native, tmp_path, "right"), "reduced", "range_f32"]):
+    if MACHINE != "x86_64" or "avx2: ran" not in must(
+        [build(native, tmp_path, "right"), "reduced", "range_f32"]
+    ):
         pytest.skip("needs AVX2")
     wrong = build(native, tmp_path, "wrong", "-Dpq_range_f32_avx2=pq_range_f16_avx2")
     done = c_build.run([wrong, "reduced", "range_f32"])
@@ -66,12 +72,16 @@ def test_the_public_api_equals_index_arithmetic(native, tmp_path):
 
 
 def test_every_error_code(native, tmp_path):
-    errors = build_program(native, tmp_path / "errors", ["errors.c"], TEST_FLAGS, "-fopenmp", "-Wl,--wrap=malloc")
+    errors = build_program(
+        native, tmp_path / "errors", ["errors.c"], TEST_FLAGS, "-fopenmp", "-Wl,--wrap=malloc"
+    )
     must([errors])
 
 
 def test_first_calls_from_many_threads(native, tmp_path):
-    program = build_program(native, tmp_path / "first_call", ["first_call.c"], TEST_FLAGS, "-fopenmp")
+    program = build_program(
+        native, tmp_path / "first_call", ["first_call.c"], TEST_FLAGS, "-fopenmp"
+    )
     for _ in range(20):
         must([program])
 
@@ -115,8 +125,14 @@ def test_neon_on_an_emulated_cpu(arm, tmp_path, capsys):
 
 
 def test_neon_division_near_ties(arm, tmp_path, capsys):
-    report("division on an emulated AArch64", on_arm(arm, tmp_path / "sweep", ["sweep.c"], SWEEP_FLAGS, "ties"), capsys)
+    report(
+        "division on an emulated AArch64",
+        on_arm(arm, tmp_path / "sweep", ["sweep.c"], SWEEP_FLAGS, "ties"),
+        capsys,
+    )
 
 
 def test_the_public_api_on_an_emulated_arm(arm, tmp_path):
-    assert on_arm(arm, tmp_path / "api", ["api.c", "layouts.c"], TEST_FLAGS, "reduced").endswith("all equal\n")
+    assert on_arm(arm, tmp_path / "api", ["api.c", "layouts.c"], TEST_FLAGS, "reduced").endswith(
+        "all equal\n"
+    )

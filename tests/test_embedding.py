@@ -19,7 +19,17 @@ CPP11 = [CXX, "-std=c++11", "-pedantic", "-Wall", "-Wextra", "-Werror"]
 
 
 def embed(target, *link: str, compiler=C99, source="embed.c") -> str:
-    must([*compiler, f"-I{pq.get_include()}", str(PROGRAMS / source), pq.get_lib(), *link, "-o", str(target)])
+    must(
+        [
+            *compiler,
+            f"-I{pq.get_include()}",
+            str(PROGRAMS / source),
+            pq.get_lib(),
+            *link,
+            "-o",
+            str(target),
+        ]
+    )
     return str(target)
 
 
@@ -58,8 +68,18 @@ def test_cpp11(tmp_path):
 def test_a_header_compiles_alone(header, compiler, suffix, tmp_path):
     source = tmp_path / f"alone.{suffix}"
     source.write_text(f"#include <{header}>\n#include <{header}>\n")
-    quiet = ["-Wno-unused-function"] # the functions of the semantics are static
-    must([*compiler, *quiet, f"-I{pq.get_include()}", "-c", str(source), "-o", str(tmp_path / "alone.o")])
+    quiet = ["-Wno-unused-function"]  # the functions of the semantics are static
+    must(
+        [
+            *compiler,
+            *quiet,
+            f"-I{pq.get_include()}",
+            "-c",
+            str(source),
+            "-o",
+            str(tmp_path / "alone.o"),
+        ]
+    )
 
 
 def test_installed_headers_are_those_of_the_sources():
@@ -77,7 +97,17 @@ def test_a_build_without_flags_works(tmp_path):
         objects.append(str(tmp_path / ("_".join(source.relative_to(CSRC).parts) + ".o")))
         must([CC, "-c", str(source), "-o", objects[-1]])
     program = str(tmp_path / "embed")
-    must([*C99, f"-I{CSRC / 'include'}", str(PROGRAMS / "embed.c"), *objects, "-lpthread", "-o", program])
+    must(
+        [
+            *C99,
+            f"-I{CSRC / 'include'}",
+            str(PROGRAMS / "embed.c"),
+            *objects,
+            "-lpthread",
+            "-o",
+            program,
+        ]
+    )
     must([program, "1"])
 
 
@@ -119,7 +149,15 @@ def test_the_archive_exports_pq_names_only():
 
 def test_kernels_need_nothing_that_another_file_compiled():
     """An object with flags of its own calls libc's memory functions at most."""
-    allowed = {"memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail", "rintf", "rint"}
+    allowed = {
+        "memcpy",
+        "memset",
+        "memmove",
+        "_GLOBAL_OFFSET_TABLE_",
+        "__stack_chk_fail",
+        "rintf",
+        "rint",
+    }
     library = c_build.build_library("native")
     for path in library.archive.parent.glob("*_*.o"):
         undefined = set(re.findall(r"^\s+U (\w+)$", must(["nm", str(path)]), re.MULTILINE))
@@ -158,7 +196,17 @@ def test_a_compiler_without_a_flag_drops_the_variant(tmp_path):
     assert done.returncode == 0, done.stderr
     archive = done.stdout.split()[-1]
     program = str(tmp_path / "embed")
-    must([*C99, f"-I{pq.get_include()}", str(PROGRAMS / "embed.c"), archive, "-lpthread", "-o", program])
+    must(
+        [
+            *C99,
+            f"-I{pq.get_include()}",
+            str(PROGRAMS / "embed.c"),
+            archive,
+            "-lpthread",
+            "-o",
+            program,
+        ]
+    )
     must([program])
     defined = must(["nm", archive])
     assert "quantize_f32_i8_avx2" in defined

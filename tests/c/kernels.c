@@ -86,7 +86,8 @@ int main(int argc, char **argv)
 {
     const char *const only = argc > 2 ? argv[2] : "";
     const char *const level = argc > 1 ? argv[1] : "full";
-    if (strcmp(level, "full") != 0) run_effort = reduced_effort;
+    const int is_reduced = strcmp(level, "full") != 0;
+    if (is_reduced) run_effort = reduced_effort;
     if (strcmp(level, "padded") == 0) run_effort.slack = 256;
     report_touched_guards();
     for (size_t i = 0; pq_isa_name(i); i++) {
@@ -95,6 +96,8 @@ int main(int argc, char **argv)
         for (size_t v = 0; v < VARIANTS; v++) built += strcmp(variants[v].isa, isa) == 0;
         if (!pq_isa_compiled(isa)) printf("%s: not built\n", isa);
         else if (!pq_isa_usable(isa)) printf("%s: built, could not run: this CPU has not got it\n", isa);
+        else if (is_reduced && strcmp(isa, "scalar") == 0)
+            printf("scalar: what the others are compared with\n");
         else if (!built) printf("%s: no kernels of its own\n", isa);
         else printf("%s: ran %u of %u kernels\n", isa, run(isa, only), built);
         fflush(stdout);
