@@ -1,4 +1,4 @@
-"""Compiles csrc/ and the programs of tests/c, with the flags that setup.py and csrc/isa.def give."""
+"""Compiles csrc/ and the programs of tests/c, with the flags of setup.py and csrc/isa.def."""
 
 import ast
 import hashlib
@@ -43,7 +43,7 @@ SWEEP_FLAGS = [
 
 
 def settings(machine: str) -> dict[str, Any]:
-    """CFLAGS, WARNINGS and instruction_sets() of setup.py, which can not be imported without building."""
+    """CFLAGS, OPENMP and instruction_sets() of setup.py, which builds when it is imported."""
     names = {"CFLAGS", "WARNINGS", "OPENMP", "instruction_sets"}
 
     def wanted(node: ast.stmt) -> bool:
@@ -84,7 +84,7 @@ def must(args: list[str], **options: Any) -> str:
 
 
 def need(tool: str, package: str) -> str:
-    """A tool that may be absent on a developer's machine; where CI wants it, absence is a failure."""
+    """A tool that may be absent on a developer's machine; CI says that it may not."""
     found = shutil.which(tool)
     if found:
         return found
@@ -179,8 +179,9 @@ def build_program(
     """A program of tests/c, linked with the library."""
     files = [str(PROGRAMS / name) for name in sources]
     include = [f"-I{CSRC}", f"-I{CSRC / 'include'}"]
-    must([library.cc, *flags, *library.flags, *library.defines, *include, *files, "-Wl,--no-as-needed",
-          str(library.archive), *link, "-lm", "-lpthread", "-o", str(target)])  # fmt: skip
+    compiler = [library.cc, *flags, *library.flags, *library.defines, *include]
+    libraries = ["-Wl,--no-as-needed", str(library.archive), *link, "-lm", "-lpthread"]
+    must([*compiler, *files, *libraries, "-o", str(target)])
     return str(target)
 
 

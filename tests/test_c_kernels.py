@@ -1,5 +1,8 @@
-"""The C library under the programs of tests/c: every kernel in every variant that can run here, the public C API,
-its errors, and the fast division; then the same under emulators of other CPUs."""
+"""The C library under the programs of tests/c.
+
+Every kernel in every variant that can run here, the public C API, its errors, and the fast
+division; then the same under emulators of other CPUs.
+"""
 
 import c_build
 import pytest
@@ -51,7 +54,7 @@ def test_every_kernel_equals_scalar(kernels, capsys):
 
 
 def test_a_wrong_kernel_is_found(native, tmp_path):
-    """The comparison itself: with one variant replaced by another operation's, the program must fail."""
+    """The comparison itself: with another operation in a kernel's place it must fail."""
     if MACHINE != "x86_64" or "avx2: ran" not in must(
         [build(native, tmp_path, "right"), "reduced", "range_f32"]
     ):

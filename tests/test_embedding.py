@@ -1,5 +1,8 @@
-"""The library inside other programs: the installed headers and archive from C99 and C++, a build without any flags,
-and what the archive holds and exports."""
+"""The library inside other programs.
+
+The installed headers and archive from C99 and C++, a build without any flags, and what the archive
+holds and exports.
+"""
 
 import os
 import re
@@ -46,13 +49,14 @@ def test_c99_without_any_library(tmp_path):
 
 
 def test_c99_with_openmp_runs_on_two_threads(tmp_path):
-    """The archive refers to OpenMP weakly: a program that does not use it otherwise tells the linker to keep it."""
+    """The archive refers to OpenMP weakly: a program without OpenMP code asks for the runtime."""
     must([embed(tmp_path / "embed", "-Wl,--no-as-needed", "-fopenmp"), "2"])
 
 
 def test_python_runs_on_two_threads():
     code = (
-        "import re, numpy, pyquant as pq; pq.set_num_threads(2); pq.quantize(numpy.ones(1 << 23, 'f4'));"
+        "import re, numpy, pyquant as pq; pq.set_num_threads(2);"
+        "pq.quantize(numpy.ones(1 << 23, 'f4'));"
         "print(re.search(r'Threads:\\s*(\\d+)', open('/proc/self/status').read())[1])"
     )
     alone = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -116,8 +120,7 @@ def members() -> list[str]:
 
 
 def test_the_archive_holds_every_object():
-    """Several sources share a name (avx2.c, scalar.c ...); a member that replaced another would be missed only where
-    it is called."""
+    """Several sources share a name (avx2.c ...); a member must not have replaced another."""
     expected = len(list(CSRC.glob("*.c")))
     for isa in compiled():
         expected += len(list(CSRC.glob(f"*/{isa}.c")))
@@ -137,7 +140,7 @@ def compiled() -> list[str]:
 
 
 def test_the_archive_exports_pq_names_only():
-    """Global definitions; and none is weak, for the linker could keep the copy that was compiled for a newer CPU."""
+    """And none is weak: the linker could keep the copy that was compiled for a newer CPU."""
     symbols = re.findall(r"^[0-9a-f]+ ([A-Za-z]) (\w+)$", must(["nm", pq.get_lib()]), re.MULTILINE)
     shown = {(kind, name) for kind, name in symbols if kind.isupper() and kind != "U"}
     assert {name for _, name in shown if not name.startswith("pq_")} == set()
@@ -168,7 +171,8 @@ def build_with(tmp_path, reject: str, **environment: str) -> subprocess.Complete
     """setup.py's archive, with a compiler that does not know one flag."""
     wrapper = tmp_path / "old-cc"
     wrapper.write_text(
-        f'#!/bin/sh\nfor a in "$@"; do case "$a" in {reject}) echo "unknown option $a" >&2; exit 1;; esac; done\n'
+        '#!/bin/sh\nfor a in "$@"; do case "$a" in '
+        f'{reject}) echo "unknown option $a" >&2; exit 1;; esac; done\n'
         f'exec {CC} "$@" -O0\n'  # quick to compile
     )
     wrapper.chmod(0o755)
@@ -180,7 +184,7 @@ def build_with(tmp_path, reject: str, **environment: str) -> subprocess.Complete
         "captured = {}\n"
         "setuptools.setup = lambda **k: captured.update(k)\n"
         "import Cython.Build; Cython.Build.cythonize = lambda e, **k: []\n"
-        "exec(compile(open('setup.py').read(), 'setup.py', 'exec'), {'__name__': '__main__', '__file__': 'setup.py'})\n"
+        "exec(open('setup.py').read(), {'__name__': '__main__', '__file__': 'setup.py'})\n"
         "command = captured['cmdclass']['build_ext'](setuptools.dist.Distribution())\n"
         "command.compiler = new_compiler(); customize_compiler(command.compiler)\n"
         f"command.build_temp = {str(tmp_path / 'temp')!r}\n"

@@ -1,4 +1,4 @@
-"""The C programs under AddressSanitizer and UndefinedBehaviorSanitizer, and the first call under ThreadSanitizer."""
+"""The C programs under the address, undefined behaviour and thread sanitizers."""
 
 import c_build
 import pytest
@@ -6,7 +6,7 @@ from c_build import KERNELS, TEST_FLAGS, build_program, must, run
 
 pytestmark = pytest.mark.timeout(900)
 
-# Misaligned data is allowed, and undefined where it is read through a plain pointer: this finds that too.
+# Misaligned data is allowed, and undefined where it is read through a plain pointer: found too.
 SANITIZE = (
     "-O1",
     "-g0",
