@@ -61,7 +61,7 @@ def test_first_calls_have_no_data_race(tmp_path):
         pytest.skip(f"{c_build.CC} has no ThreadSanitizer here")
     library = c_build.build_library("threads", extra=flags, openmp=False, isas=("scalar",))
     program = build_program(library, tmp_path / "first_call", ["first_call.c"], TEST_FLAGS)
-    # A random address layout can collide with the shadow memory, and a container may not allow another.
+    # A random address layout can collide with the shadow memory; a container may forbid another.
     fixed = ["setarch", "-R"]
     command = [*fixed, program] if run([*fixed, "true"]).returncode == 0 else [program]
     for _ in range(5):
