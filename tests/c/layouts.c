@@ -17,7 +17,7 @@ const named_layout small_layouts[] = {
     {"middle axis", {3, 5, 70, 0}},
     {"last axis", {9, 65, 1, 0}},
     {"last axis, one row", {1, 130, 1, 0}},
-    {"last axis, wider than a tile", {5, 1024 * 2 + 7, 1, 0}},
+    {"last axis, wider than a tile", {5, 2048 * 2 + 7, 1, 0}},
     {"few columns", {100, 3, 1, 0}},
     {"few columns, many rows left over", {33 * 16 + 15, 7, 1, 0}},
     {"two columns", {1001, 2, 1, 0}},
