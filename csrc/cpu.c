@@ -52,6 +52,19 @@ unsigned pq_cpu_features(void)
     return features;
 }
 
+/* What the CPU says of the cache that one core can fill; sysconf counts those of all sockets and virtual machines. */
+static size_t third_level_cache(void)
+{
+    enum { INTEL = 4, AMD = (int)0x8000001d };
+    unsigned a, b, c, d;
+    for (unsigned leaf = INTEL;; leaf = (unsigned)AMD) {
+        for (unsigned i = 0; i < 8 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; i++)
+            if ((a >> 5 & 7) == 3)
+                return ((b >> 22) + 1) * (size_t)((b >> 12 & 0x3ff) + 1) * ((b & 0xfff) + 1) * ((size_t)c + 1);
+        if (leaf == (unsigned)AMD) return 0;
+    }
+}
+
 #elif defined(__aarch64__)
 #if defined(__linux__)
 #include <sys/auxv.h>
@@ -74,13 +87,27 @@ unsigned pq_cpu_features(void) { return 0; }
 
 #endif
 
-size_t pq_cpu_last_level_cache(void)
+#if !defined(__x86_64__) && !defined(__i386__)
+static size_t third_level_cache(void)
 {
     long size = 0;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
     size = sysconf(_SC_LEVEL3_CACHE_SIZE);
 #endif
-    return size > 0 ? (size_t)size : (size_t)32 << 20;
+    return size > 0 ? (size_t)size : 0;
+}
+#endif
+
+size_t pq_cpu_last_level_cache(void)
+{
+    static size_t known; /* threads that race here write the same value */
+    size_t size = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (size == 0) {
+        size = third_level_cache();
+        if (size == 0) size = (size_t)32 << 20;
+        __atomic_store_n(&known, size, __ATOMIC_RELAXED);
+    }
+    return size;
 }
 
 int pq_cpu_count(void)

@@ -145,13 +145,13 @@ static void fake_quantize_piece_f64(void *context, const pq_piece *p)
 }
 
 /* Walks the layout, or one with the scales written out (see pq_expand) and what is left over of its rows. */
-static pq_status walk(const pq_layout *layout, job *j, pq_piece_fn piece)
+static pq_status walk(const pq_layout *layout, job *j, size_t widest, pq_piece_fn piece)
 {
     const size_t bytes = j->from_size + j->to_size, n = pq_layout_size(layout);
     const pq_expansion e = pq_expand(layout);
     j->stream = n * bytes > pq_cpu_last_level_cache() / 4 * 3;
     if (e.repeat == 1 && e.tile == 1) {
-        pq_walk(layout, bytes, piece, j);
+        pq_walk(layout, bytes, widest, piece, j);
         return PQ_OK;
     }
     const size_t row = layout->axis * e.repeat, columns = row * e.tile;
@@ -167,10 +167,10 @@ static pq_status walk(const pq_layout *layout, job *j, pq_piece_fn piece)
     j->params.zero_point = zero_point;
     const pq_layout joined = {layout->outer / e.tile, columns, 1, 0}, rest = {layout->outer % e.tile, row, 1, 0};
     const size_t done = pq_layout_size(&joined);
-    pq_walk(&joined, bytes, piece, j);
+    pq_walk(&joined, bytes, widest, piece, j);
     j->from += done * j->from_size;
     j->to += done * j->to_size;
-    pq_walk(&rest, bytes, piece, j);
+    pq_walk(&rest, bytes, widest, piece, j);
     free(scale);
     return PQ_OK;
 }
@@ -187,7 +187,7 @@ pq_status pq_quantize(const void *x, pq_type x_type, void *q, pq_type q_type, co
     job j = {(const char *)x, (char *)q, pq_type_size(x_type), pq_type_size(q_type), *params, 0, {{NULL, NULL}}, q_type};
     j.kernel.quantize.runs = pq_find_quantize(x_type, q_type);
     j.kernel.quantize.columns = pq_find_quantize_columns(x_type, q_type);
-    return walk(layout, &j, quantize_piece);
+    return walk(layout, &j, PQ_COLUMNS, quantize_piece);
 }
 
 pq_status pq_dequantize(const void *q, pq_type q_type, void *x, pq_type x_type, const pq_layout *layout,
@@ -205,7 +205,7 @@ pq_status pq_dequantize(const void *q, pq_type q_type, void *x, pq_type x_type, 
     job j = {(const char *)q, (char *)x, pq_type_size(q_type), pq_type_size(x_type), checked, 0, {{NULL, NULL}}, q_type};
     j.kernel.dequantize.runs = find_dequantize(q_type, x_type);
     j.kernel.dequantize.columns = find_dequantize_columns(q_type, x_type);
-    return walk(layout, &j, x_type == PQ_F64 ? dequantize_piece_f64 : dequantize_piece);
+    return walk(layout, &j, SIZE_MAX, x_type == PQ_F64 ? dequantize_piece_f64 : dequantize_piece);
 }
 
 pq_status pq_fake_quantize(const void *x, pq_type type, void *y, const pq_layout *layout, const pq_params *params)
@@ -236,7 +236,7 @@ pq_status pq_fake_quantize(const void *x, pq_type type, void *y, const pq_layout
     default:
         j.kernel.quantize.runs = pq_find_quantize(PQ_F64, code);
         j.kernel.quantize.columns = pq_find_quantize_columns(PQ_F64, code);
-        return walk(layout, &j, fake_quantize_piece_f64);
+        return walk(layout, &j, PQ_COLUMNS, fake_quantize_piece_f64);
     }
-    return walk(layout, &j, quantize_piece);
+    return walk(layout, &j, PQ_COLUMNS, quantize_piece);
 }

@@ -17,7 +17,8 @@ typedef void pq_fake_quantize_fn(const void *x, void *y, size_t runs, size_t len
                                     const int32_t *zero_point, int32_t qmin, int32_t qmax, int stream);
 
 /* Columns: `rows` rows of `columns` elements, `stride` elements apart in input and output; column c has scale[c]
- * and zero_point[c] (NULL: 0). At most PQ_COLUMNS columns. */
+ * and zero_point[c] (NULL: 0). At most PQ_COLUMNS columns, but for dequantize: what a kernel prepares per column is on
+ * its stack, and narrower tiles of a wide matrix would jump through memory in small steps. */
 enum { PQ_COLUMNS = 1024 };
 typedef void pq_quantize_columns_fn(const void *x, void *q, size_t rows, size_t columns, size_t stride,
                                        const float *scale, const int32_t *zero_point, int32_t qmin, int32_t qmax,

@@ -79,7 +79,7 @@ typedef struct {
     const pq_layout *layout;
     pq_piece_fn fn;
     void *context;
-    size_t tasks;
+    size_t tasks, widest;
     size_t run, period; /* runs: their length, and after how many the scales start again */
 } walk;
 
@@ -121,8 +121,8 @@ static void runs_task(void *context, size_t i)
 static void column_tiles(const walk *w, size_t offset, size_t rows, size_t begin, size_t end, size_t columns,
                          size_t param)
 {
-    for (size_t c = begin; c < end; c += PQ_COLUMNS) {
-        const pq_piece p = {offset + c, rows, smaller(PQ_COLUMNS, end - c), columns, param + c, 1};
+    for (size_t c = begin; c < end; c += smaller(w->widest, end - c)) {
+        const pq_piece p = {offset + c, rows, smaller(w->widest, end - c), columns, param + c, 1};
         w->fn(w->context, &p);
     }
 }
@@ -192,11 +192,11 @@ pq_layout pq_simplify(const pq_layout *l)
     return *l;
 }
 
-void pq_walk(const pq_layout *layout, size_t bytes, pq_piece_fn fn, void *context)
+void pq_walk(const pq_layout *layout, size_t bytes, size_t widest, pq_piece_fn fn, void *context)
 {
     const pq_layout simple = pq_simplify(layout), *l = &simple;
     const size_t n = pq_layout_size(l);
-    walk w = {l, fn, context, pq_tasks_for(n * bytes), l->inner, l->axis};
+    walk w = {l, fn, context, pq_tasks_for(n * bytes), widest, l->inner, l->axis};
     pq_task task = runs_task;
     if (n == 0) return;
     if (l->block && l->inner > 1) {

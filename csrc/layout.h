@@ -5,7 +5,7 @@
 #include "kernels.h"
 
 /* A part of the array that one kernel call handles: rows x columns elements from `offset`, `stride` apart; the
- * first scale is `param`. by_column: one scale a column (at most PQ_COLUMNS); else one a row, stride == columns. */
+ * first scale is `param`. by_column: one scale a column; else one a row, stride == columns. */
 typedef struct {
     size_t offset, rows, columns, stride, param;
     int by_column;
@@ -16,8 +16,9 @@ typedef void (*pq_piece_fn)(void *context, const pq_piece *piece);
 /* The same scales for the same elements in the plainest terms: one channel is a tensor, blocks of one are channels. */
 pq_layout pq_simplify(const pq_layout *layout);
 
-/* Calls fn for pieces that cover the array; `bytes` is what one element costs in memory traffic. */
-void pq_walk(const pq_layout *layout, size_t bytes, pq_piece_fn fn, void *context);
+/* Calls fn for pieces that cover the array, those by column at most `widest` columns wide; `bytes` is what one element
+ * costs in memory traffic. */
+void pq_walk(const pq_layout *layout, size_t bytes, size_t widest, pq_piece_fn fn, void *context);
 
 /* All of an array without layout: task number and the elements [begin, end) of it. */
 typedef void (*pq_span_fn)(void *context, size_t task, size_t begin, size_t end);

@@ -160,7 +160,7 @@ pq_status pq_range_of(const void *x, pq_type type, const pq_layout *layout, int 
     pq_status status = PQ_OK;
     j.tasks = pq_tasks_for(pq_layout_size(&l) * j.size);
     if (l.block) {
-        if (walks_whole_blocks(&l, j.size)) pq_walk(&l, j.size, block_piece, &j);
+        if (walks_whole_blocks(&l, j.size)) pq_walk(&l, j.size, PQ_COLUMNS, block_piece, &j);
         else pq_run(j.tasks, long_blocks_task, &j);
     } else if (l.axis == 1) {
         status = range_of_tensor(&j);

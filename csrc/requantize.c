@@ -40,6 +40,6 @@ pq_status pq_requantize(const int32_t *acc, void *q, pq_type q_type, const pq_la
     const pq_kernels *k = pq_get_kernels();
     const size_t size = pq_type_size(q_type);
     job j = {acc, (char *)q, size, params, mode, size == 1 ? k->requantize_i32_i8 : k->requantize_i32_i16};
-    pq_walk(layout, 4 + size, requantize_piece, &j);
+    pq_walk(layout, 4 + size, PQ_COLUMNS, requantize_piece, &j);
     return PQ_OK;
 }
