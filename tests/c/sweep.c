@@ -1,6 +1,6 @@
 /* Is the fast rint(x / scale) that of true division, for every float32 x?
  *
- *   sweep all             all 2^32 bit patterns of x for scales of every kind (minutes)
+ *   sweep all [variant]   all 2^32 bit patterns of x for scales of every kind (minutes)
  *   sweep some            a stride through the patterns, and all ties with their neighbours for many more scales
  *   sweep ties            the ties alone, for emulators
  *
@@ -148,7 +148,7 @@ static float random_scale(int any)
 
 /* Around the subnormals, the ends of the fast division, the largest float; all-ones mantissas; powers of two. */
 static const float chosen[] = {
-    0x1p-126f, 0x1.fffffep-127f, 0x1.000002p-126f, 0x1p-149f, 0x1.fffffep-125f,
+    0x1p-126f, 0x1.fffffcp-127f, 0x1.000002p-126f, 0x1p-149f, 0x1.fffffep-125f,
     0x1p-100f, 0x1.fffffep-101f, 0x1.000002p-100f, 0x1.fffffep-100f,
     0x1p100f, 0x1.fffffep99f, 0x1.000002p100f, 0x1.fffffep127f, 0x1p127f, 0x1.fffffep126f,
     0x1.fffffep-1f, 0x1.fffffep-8f, 0x1.fffffcp3f, 1.0f, 0x1p-7f, 0x1p10f, 0x1.000002p0f,
@@ -173,12 +173,13 @@ int main(int argc, char **argv)
     for (size_t v = 0; v < VARIANTS; v++) {
         const double start = seconds();
         unsigned long swept = 0;
-        if (ties && v == 0) continue;
+        if ((ties && v == 0) || (argc > 2 && strcmp(argv[2], variants[v].isa) != 0)) continue;
         if (!pq_isa_usable(variants[v].isa)) {
             printf("%s: could not run on this CPU\n", variants[v].isa);
             continue;
         }
-        for (size_t i = 0; i < CHOSEN + RANDOM; i++)
+        for (size_t i = 0; i < CHOSEN + RANDOM; i++) {
+            const double before = seconds();
             for (size_t g = 0; g < GRIDS; g++) {
                 if (ties && grids[g].wide && (i + g) % 3) continue; /* an emulator is slow */
                 sweep_ties(v, g, scales[i]);
@@ -187,6 +188,10 @@ int main(int argc, char **argv)
                 else if (!ties && (i + g) % 4 == 0) sweep_patterns(v, g, scales[i], v ? 131 : 16411);
                 swept++;
             }
+            if (!all || v == 0) continue;
+            printf("  %s, scale %a, %d grids: %.1f s\n", variants[v].isa, (double)scales[i], GRIDS, seconds() - before);
+            fflush(stdout);
+        }
         for (int i = 0; i < (ties ? 100 : 4000); i++, swept++) sweep_ties(v, i & 1, random_scale(i & 2));
         for (int i = 0; i < (ties ? 3 : 60); i++, swept++) sweep_ties(v, 2 + (size_t)i % 3, random_scale(i & 1));
         printf("%s: %lu sweeps (%s) in %.1f s\n", variants[v].isa, swept, level, seconds() - start);
