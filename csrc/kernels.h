@@ -53,6 +53,10 @@ typedef void pq_fake_quantize_grad_columns_fn(const void *g, const void *x, void
 typedef void pq_requantize_fn(const int32_t *acc, void *q, size_t n, float multiplier, int32_t zero_point,
                                  int32_t qmin, int32_t qmax, pq_requantize_mode mode);
 
+typedef void pq_requantize_columns_fn(const int32_t *acc, void *q, size_t rows, size_t columns, size_t stride,
+                                      const float *multiplier, const int32_t *zero_point, int32_t qmin,
+                                      int32_t qmax, pq_requantize_mode mode);
+
 /* Codes of one byte each; `bits` below 8. n is a multiple of 8 except in the last call of a stream. Packing returns
  * whether a code did not fit. */
 typedef int pq_pack_bits_fn(const uint8_t *q, size_t n, int bits, int is_signed, uint8_t *packed);

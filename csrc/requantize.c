@@ -7,25 +7,24 @@ typedef struct {
     size_t size;
     const pq_params *params;
     pq_requantize_mode mode;
-    pq_requantize_fn *kernel;
+    pq_requantize_fn *run;
+    pq_requantize_columns_fn *columns;
 } job;
-
-static void requantize_run(const job *j, size_t offset, size_t n, size_t param)
-{
-    j->kernel(j->acc + offset, j->q + offset * j->size, n, j->params->scale[param],
-              j->params->zero_point ? j->params->zero_point[param] : 0, j->params->qmin, j->params->qmax, j->mode);
-}
 
 static void requantize_piece(void *context, const pq_piece *p)
 {
     const job *j = (const job *)context;
-    for (size_t r = 0; r < p->rows; r++) {
-        const size_t offset = p->offset + r * p->stride;
-        if (p->by_column)
-            for (size_t c = 0; c < p->columns; c++) requantize_run(j, offset + c, 1, p->param + c);
-        else
-            requantize_run(j, offset, p->columns, p->param + r);
-    }
+    const pq_params *k = j->params;
+    const float *multiplier = k->scale + p->param;
+    const int32_t *zero_point = k->zero_point ? k->zero_point + p->param : NULL;
+    const int32_t *acc = j->acc + p->offset;
+    char *q = j->q + p->offset * j->size;
+    if (p->by_column)
+        j->columns(acc, q, p->rows, p->columns, p->stride, multiplier, zero_point, k->qmin, k->qmax, j->mode);
+    else
+        for (size_t r = 0; r < p->rows; r++)
+            j->run(acc + r * p->stride, q + r * p->stride * j->size, p->columns, multiplier[r],
+                   zero_point ? zero_point[r] : 0, k->qmin, k->qmax, j->mode);
 }
 
 pq_status pq_requantize(const int32_t *acc, void *q, pq_type q_type, const pq_layout *layout, const pq_params *params,
@@ -39,7 +38,11 @@ pq_status pq_requantize(const int32_t *acc, void *q, pq_type q_type, const pq_la
     if (acc == NULL || q == NULL) return PQ_ERROR_ARGUMENT;
     const pq_kernels *k = pq_get_kernels();
     const size_t size = pq_type_size(q_type);
-    job j = {acc, (char *)q, size, params, mode, size == 1 ? k->requantize_i32_i8 : k->requantize_i32_i16};
+    job j = {acc, (char *)q, size, params, mode, k->requantize_i32_i8, k->requantize_columns_i32_i8};
+    if (size == 2) {
+        j.run = k->requantize_i32_i16;
+        j.columns = k->requantize_columns_i32_i16;
+    }
     pq_walk(layout, 4 + size, PQ_COLUMNS, requantize_piece, &j);
     return PQ_OK;
 }

@@ -44,7 +44,7 @@ SWEEP_FLAGS = [
 
 def settings(machine: str) -> dict[str, Any]:
     """CFLAGS, OPENMP and instruction_sets() of setup.py, which builds when it is imported."""
-    names = {"CFLAGS", "WARNINGS", "OPENMP", "instruction_sets"}
+    names = {"CFLAGS", "NO_TRAPS", "WARNINGS", "OPENMP", "instruction_sets"}
 
     def wanted(node: ast.stmt) -> bool:
         if isinstance(node, ast.Assign):

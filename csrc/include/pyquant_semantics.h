@@ -106,12 +106,12 @@ PQ_SEMANTICS int pq_saturate_i32(long long x)
     return x > 2147483647LL ? 2147483647 : x < -2147483647LL - 1 ? -2147483647 - 1 : (int)x;
 }
 
-/* gemmlowp SaturatingRoundingDoublingHighMul; b is never INT32_MIN here, so only the rounding is left. */
+/* gemmlowp SaturatingRoundingDoublingHighMul; b is never INT32_MIN here, so only the rounding is left. gemmlowp writes
+ * trunc((p + (p >= 0 ? 2^30 : 1 - 2^30)) / 2^31); for p = -k < 0 that is -floor((k + 2^30 - 1) / 2^31), which is
+ * floor((p + 2^30) / 2^31), the same as for p >= 0. */
 PQ_SEMANTICS int pq_doubling_high_multiply(int a, int b)
 {
-    const long long product = (long long)a * b;
-    const long long nudge = product >= 0 ? 1LL << 30 : 1 - (1LL << 30);
-    return (int)((product + nudge) / (1LL << 31));
+    return (int)(((long long)a * b + (1LL << 30)) >> 31);
 }
 
 /* gemmlowp RoundingDivideByPOT: ties away from zero; shift 0 to 31. */

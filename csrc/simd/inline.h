@@ -9,6 +9,15 @@
 #define PQ_INLINE static inline __attribute__((always_inline))
 #define PQ_COLD static __attribute__((noinline, cold, unused))
 
+/* No iteration reads what another has written: arrays that may be equal are read and written at the same index. */
+#if defined(__clang__)
+#define PQ_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define PQ_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define PQ_INDEPENDENT
+#endif
+
 #define PQ_PASTE3_(a, b, c) a##_##b##_##c
 #define PQ_PASTE3(a, b, c) PQ_PASTE3_(a, b, c)
 /* pq_<op>_<isa> for the file that defines ISA. */

@@ -83,6 +83,41 @@ void check_requantize(const comparison *c)
         }
 }
 
+/* Rows with gaps between them, which must stay as they are. */
+void check_requantize_columns(const comparison *c)
+{
+    enum { MOST_COLUMNS = 300 };
+    const size_t size = size_of_type(c->out);
+    static float multiplier[MOST_COLUMNS];
+    static int32_t zero_point[MOST_COLUMNS];
+    rng r = {9};
+    prepare();
+    for (size_t n = 0; n <= run_effort.longest && n <= MOST_COLUMNS; n++)
+        for (int mode = PQ_REQUANTIZE_FLOAT; mode <= PQ_REQUANTIZE_FIXED_SINGLE; mode++) {
+            const size_t rows = 1 + n % 4, stride = n + n % 3 * 5, length = (rows - 1) * stride + n;
+            const grid q = random_grid(&r, c->out == PQ_I8 ? 8 : 16);
+            const int32_t *z = n % 5 ? zero_point : NULL;
+            for (size_t i = 0; i < n; i++) {
+                multiplier[i] = random_multiplier(&r);
+                zero_point[i] = random_zero_point(&r, q);
+            }
+            for (size_t i = 0; i < length; i++) put_accumulator(&r, i, n ? multiplier[i % stride % n] : 1.0f, q);
+            memset(expected, CANARY, size * length);
+            ((pq_requantize_columns_fn *)c->reference)((const int32_t *)(const void *)data, expected, rows, n, stride,
+                                                       multiplier, z, q.qmin, q.qmax, (pq_requantize_mode)mode);
+            for (int side = BEFORE; side < SIDES; side++)
+                for (size_t a = 0; a < run_effort.alignments / 8 + 1; a++) {
+                    const size_t distance = alignment_step(a);
+                    here = (position){c, rows, n, stride, distance, side, mode, 0, n ? multiplier[0] : 1.0f, q};
+                    const int32_t *acc = place_copy(&inputs, data, 4 * length, distance, side);
+                    void *to = place_output(&outputs, size * length, distance * 5 % 64, side);
+                    ((pq_requantize_columns_fn *)c->function)(acc, to, rows, n, stride, multiplier, z, q.qmin, q.qmax,
+                                                              (pq_requantize_mode)mode);
+                    compare(to, size * length);
+                }
+        }
+}
+
 static void fill(rng *r, size_t n)
 {
     for (size_t i = 0; i < n; i++) data[i] = (unsigned char)random_bits(r);
