@@ -62,10 +62,8 @@ def describe() -> dict[str, Any]:
     """The machine, the versions and what pyquant chose on it, ready for JSON."""
     import pyquant
 
-    try:
-        runtime: Any = pyquant.runtime_info()
-    except Exception as error:
-        runtime = f"{type(error).__name__}: {error}"
+    runtime = pyquant.runtime_info()
+    chosen = {row["chosen"] for row in runtime["operations"].values()}
     return {
         "cpu": _cpu_model(),
         "cpus": cpus(),
@@ -74,6 +72,6 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "compiler of the limits": _compiler(),
         "libraries": {name: _version(name) for name in LIBRARIES},
-        "pyquant runtime": runtime,
+        "pyquant runs": f"{', '.join(sorted(chosen))}, at most {runtime['threads']} threads",
         "load average before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }

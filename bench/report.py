@@ -182,5 +182,5 @@ def _machine_text(machine: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cpus']} CPUs ({caches}), {machine['system']}, "
         f"load {machine['load average before']}\n"
         f"Python {machine['python']}, {libraries}; limits: {machine['compiler of the limits']}\n"
-        f"pyquant: {machine['pyquant runtime']}"
+        f"pyquant: {machine['pyquant runs']}"
     )

@@ -5,7 +5,7 @@
 #include "include/pyquant.h"
 
 /* Kernels see runs: `runs` pieces of `length` contiguous elements, one after the other, piece r with scale[r] and
- * zero_point[r] (NULL: 0). Their arguments are checked already; x and q may be equal or disjoint. i8 stands for
+ * zero_point[r] (NULL: 0); at least one run of at least one element. Their arguments are checked already; x and q may be equal or disjoint. i8 stands for
  * any grid kept in one byte, signed or not, and i16 for two bytes: the codes' low bits are the same.
  *
  * `stream` says that the output is larger than the caches: non-temporal stores may be used. */
@@ -29,7 +29,8 @@ typedef void pq_fake_quantize_columns_fn(const void *x, void *y, size_t rows, si
                                             const float *scale, const int32_t *zero_point, int32_t qmin,
                                             int32_t qmax, int stream);
 
-/* The smallest and largest of each run of length >= 1; NaN are passed over. Returns 0 when all is finite. */
+/* The smallest and largest of each run of length >= 1. Returns 0 when all is finite; otherwise what was found does not
+ * matter. */
 typedef int pq_range_fn(const void *x, size_t runs, size_t length, float *low, float *high);
 typedef int pq_absmax_fn(const void *x, size_t runs, size_t length, float *absmax);
 

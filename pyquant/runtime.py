@@ -125,9 +125,11 @@ def get_include() -> str:
 
 
 def get_lib() -> str:
-    """The path of the static library ``libpyquant.a``; link it with ``-lpthread``.
+    """The path of the static library ``libpyquant.a``.
 
-    With ``-fopenmp`` on the link line it uses OpenMP's threads, without it the calling one.
+    It needs nothing but the C library, and then computes on the calling thread. Linked with
+    ``-fopenmp -Wl,--no-as-needed`` it uses OpenMP's threads (its references to them are weak, and
+    a linker would otherwise leave the library out).
 
     Examples
     --------

@@ -117,7 +117,9 @@ size_t pq_packed_size(size_t n, int bits);
 pq_status pq_pack_bits(const void *q, size_t n, int bits, int is_signed, uint8_t *packed);
 pq_status pq_unpack_bits(const uint8_t *packed, size_t n, int bits, int is_signed, void *q);
 
-/* Threads. 0 asks for the CPUs that this process may use. */
+/* Threads: OpenMP's where the program is linked with -fopenmp (and -Wl,--no-as-needed if it has no OpenMP code of its
+ * own), else the calling one, or a pool of the caller's. 0 asks for the CPUs that this process may use. In the child of
+ * a fork whose parent had used them everything runs on the calling thread: GNU's OpenMP would deadlock. */
 pq_status pq_set_num_threads(int n);
 int pq_get_num_threads(void);
 
