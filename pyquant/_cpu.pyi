@@ -78,6 +78,17 @@ def minmax(
     x: _Array, x_type: int, layout: _Layout, omit: bool, low: _Array, high: _Array
 ) -> int: ...
 def absmax(x: _Array, x_type: int, layout: _Layout, omit: bool, high: _Array) -> int: ...
+def histogram(
+    x: _Array,
+    x_type: int,
+    layout: _Layout,
+    omit: bool,
+    half: int,
+    counts: _Array,
+    exponent: _Array,
+    low: _Array,
+    high: _Array,
+) -> int: ...
 def find_nonfinite(x: _Array, x_type: int) -> int: ...
 def choose_params(
     alpha: _Array,
