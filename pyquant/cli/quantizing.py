@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,10 @@ from pyquant.checkpoint.rewrite import (
     refuse_target,
     rewrite,
 )
-from pyquant.checkpoint.source import Checkpoint, Part, opened
-from pyquant.checkpoint.tensors import FLOAT_TYPES, Array, Layout, TensorSpec, shape_text
+from pyquant.checkpoint.source import Part, opened
+from pyquant.checkpoint.tensors import Array, Layout, TensorSpec, shape_text
 from pyquant.cli.console import Steps, bytes_text, finite, json_text, ratio_text, steps
+from pyquant.cli.selection import refuse_idle_globs, wanted
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def run(
         if report:
             refuse_existing(report, overwrite)
         work = Work(settings, measure=report is not None)
-        _refuse_idle_globs(source, settings.include)
+        refuse_idle_globs(source, settings.include)
         layouts = [work.layout(part, grid) for part in source.parts]
         stored = source.stored()
         refuse_collisions(work.records, stored)
@@ -109,23 +108,6 @@ def run(
         f"{out}: {work.quantized} of {work.quantized + work.kept} tensors quantized, "
         f"{bytes_text(before)} -> {bytes_text(after)}, {ratio_text(before, after)}"
     )
-
-
-def _refuse_idle_globs(source: Checkpoint, globs: Sequence[str]) -> None:
-    names = list(source.where())
-    for glob in globs:
-        if not any(fnmatchcase(name, glob) for name in names):
-            raise ValueError(f"--include {glob!r} matches none of the {len(names)} tensors of IN")
-
-
-def _wanted(spec: TensorSpec, settings: Settings) -> bool:
-    if spec.dtype not in FLOAT_TYPES or spec.size == 0:
-        return False
-    if any(fnmatchcase(spec.name, glob) for glob in settings.exclude):
-        return False
-    if settings.include:
-        return any(fnmatchcase(spec.name, glob) for glob in settings.include)
-    return len(spec.shape) > 1
 
 
 class Work:
@@ -144,7 +126,7 @@ class Work:
         records = {
             name: self._settings.record(part.file.specs[name], grid)
             for name in part.names
-            if name not in part.records and _wanted(part.file.specs[name], self._settings)
+            if name not in part.records and self._wants(part.file.specs[name])
         }
         self.records |= records
         specs = [
@@ -154,6 +136,9 @@ class Work:
         ]
         text = records_text({**part.records, **records})
         return Layout(tuple(specs), part.file.metadata, text)
+
+    def _wants(self, spec: TensorSpec) -> bool:
+        return wanted(spec, self._settings.include, self._settings.exclude)
 
     def tensors(self, part: Part) -> Tensors:
         """Yield what is to be stored; tensors that were quantized before stay as they are."""
