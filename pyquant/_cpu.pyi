@@ -89,6 +89,9 @@ def histogram(
     low: _Array,
     high: _Array,
 ) -> int: ...
+def histogram_error(
+    low: _Array, high: _Array, density: _Array, scale: float, lowest: int, highest: int
+) -> float: ...
 def find_nonfinite(x: _Array, x_type: int) -> int: ...
 def choose_params(
     alpha: _Array,

@@ -142,6 +142,15 @@ def histogram(cnp.ndarray x, int x_type, tuple layout, bint omit, size_t half, c
     return status
 
 
+def histogram_error(cnp.ndarray low, cnp.ndarray high, cnp.ndarray density, double scale, int lowest, int highest):
+    cdef double error = 0.0
+    cdef size_t n = cnp.PyArray_SIZE(low)
+    with nogil:
+        pq_histogram_error(<double *>data(low), <double *>data(high), <double *>data(density), n, scale, lowest,
+                           highest, &error)
+    return error
+
+
 def find_nonfinite(cnp.ndarray x, int x_type):
     cdef size_t n = cnp.PyArray_SIZE(x), found
     with nogil:

@@ -65,6 +65,8 @@ cdef extern from "pyquant.h" nogil:
     pq_status pq_absmax(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, float *absmax)
     pq_status pq_histogram(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, size_t half,
                            uint64_t *counts, int32_t *exponent, float *low, float *high)
+    pq_status pq_histogram_error(const double *low, const double *high, const double *density, size_t n, double scale,
+                                 int32_t lowest, int32_t highest, double *error)
     size_t pq_find_nonfinite(const void *x, pq_type type, size_t n)
     pq_status pq_choose_params(const float *alpha, const float *beta, size_t n, pq_scheme scheme, int32_t qmin,
                                int32_t qmax, float *scale, int32_t *zero_point)

@@ -99,6 +99,9 @@ class Histogram:
                 low[0] = self.low[channel]
             if index[-1] > 0 or not counts[half]:
                 high[-1] = self.high[channel]
+            thin = width * 2.0**-20  # a sample on the very edge of its bin
+            low[0] = min(low[0], high[0] - thin)
+            high[-1] = max(high[-1], low[-1] + thin)
         return Density(low, high, counts[index + half].astype(np.float64), float(counts[half]))
 
 

@@ -7,101 +7,100 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pyquant import _cpu
 from pyquant._grid import Grid
 from pyquant.histogram import Density
 
-_COARSE = 96
+_SCAN, _COARSE = 128, 32
+_PRECISION = 1e-6
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
-
-def expected(density: Density, scale: float, lowest: int, highest: int) -> float:
-    """The summed squared error of rounding to scale * (lowest ... highest).
-
-    With u = x / scale and k the nearest of lowest ... highest, the antiderivative of (u - k)**2
-    is G(u) = k / 12 + (u - k)**3 / 3: every whole step adds 1 / 12, and beyond the ends k stands
-    still and the cube grows. A bin of n samples from a to b has n * scale**2 times the mean
-    (G(b) - G(a)) / (b - a). Exact zeros have no error.
-    """
-    u, v = density.low / scale, density.high / scale
-    j, k = np.clip(np.rint(u), lowest, highest), np.clip(np.rint(v), lowest, highest)
-    r, s = u - j, v - k
-    wide = v > u
-    mean = np.where(
-        wide, ((k - j) / 12 + (s**3 - r**3) / 3) / np.where(wide, v - u, 1.0), r * r
-    )
-    return float((density.count * mean).sum()) * scale * scale
+Cost = Callable[[float], float]
 
 
 def least(density: Density, grid: Grid, scheme: str) -> tuple[float, float]:
-    """The range inside that of the data; symmetric ones are cut to it at the end."""
-    low, high = float(density.low.min(initial=0.0)), float(density.high.max(initial=0.0))
+    """The range, inside that of the data, whose scale and zero point cost least.
+
+    The cost of a grid is the error of its rounding and clipping, integrated exactly over samples
+    that are evenly spread inside their bins; zeros have none. With u = x / scale and k the nearest
+    code, the antiderivative of (u - k)**2 is k / 12 + (u - k)**3 / 3.
+    """
+    low, high = float(density.low.min()), float(density.high.max())
+    per_unit = density.count / (density.high - density.low)
+
+    def cost(scale: float, lowest: int, highest: int) -> float:
+        return _cpu.histogram_error(density.low, density.high, per_unit, scale, lowest, highest)
+
     if scheme == "symmetric":
         zero = 0 if grid.signed else 1 << (grid.bits - 1)
         steps = (1 << (grid.bits - 1)) - 1
-        most = max(-low, high)
-
-        def cost(a: float) -> float:
-            return expected(density, a / steps, grid.qmin - zero, grid.qmax - zero)
-
-        a = _minimum(cost, most)
+        lowest, highest = grid.qmin - zero, grid.qmax - zero
+        a = steps * _minimum(lambda s: cost(s, lowest, highest), max(-low, high) / steps)
         return max(low, -a), min(high, a)
-    return _affine(density, grid, low, high)
 
-
-def _affine(density: Density, grid: Grid, low: float, high: float) -> tuple[float, float]:
-    """The scale for every zero point around the best of a coarse search."""
     steps = grid.qmax - grid.qmin
-    most = (high - low) / steps
-    found: dict[int, tuple[float, float]] = {}
+    low, high = min(low, 0.0), max(high, 0.0)
 
-    def best(below: int) -> tuple[float, float]:
-        """(cost, scale) with that many codes below zero."""
-        if below not in found:
-            ends = []
-            if below:
-                ends.append(-low / below)
-            if below < steps:
-                ends.append(high / (steps - below))
+    def cost_with(below: int) -> Cost:
+        """By scale, with that many codes below zero."""
+        return lambda scale: cost(scale, -below, steps - below)
 
-            def cost(scale: float) -> float:
-                return expected(density, scale, -below, steps - below)
+    below, scale = _affine(cost_with, steps, low, high)
+    return -below * scale, (steps - below) * scale
 
-            scale = _minimum(cost, max(ends) or most)
-            found[below] = (cost(scale), scale)
-        return found[below]
 
-    coarse = {round(steps * part / 16) for part in range(17)} if low < 0.0 < high else set()
-    coarse.add(round(steps * -low / (high - low)))
-    centre = min(coarse, key=best)
-    stride = max(steps // 16, 1)
+def _affine(
+    cost_with: Callable[[int], Cost], steps: int, low: float, high: float
+) -> tuple[int, float]:
+    """Codes below zero, and scale: the best of a coarse search, then of its neighbours."""
+    some = {round(steps * -low / (high - low))}
+    if low < 0.0 < high:
+        some |= {round(steps * part / 16) for part in range(17)}
+    coarse = []
+    for below in some:
+        most = max(-low / below if below else 0.0, high / (steps - below) if below < steps else 0.0)
+        cost = cost_with(below)
+        scales = [most * k / _COARSE for k in range(1, _COARSE + 1)]
+        coarse.append(min((cost(s), below, s) for s in scales))
+    least_cost, below, scale = min(coarse)
+    least_cost, scale = _narrow(cost_with(below), scale / 1.25, scale * 1.25)
+    stride = max(steps // 32, 1)
     while stride:
-        around = {max(centre - stride, 0), centre, min(centre + stride, steps)}
-        nearest = min(sorted(around), key=best)
-        if nearest == centre:
+        moved = False
+        for near in (below - stride, below + stride):
+            if 0 <= near <= steps and low < 0.0 < high:
+                found, at = _narrow(cost_with(near), scale / 1.25, scale * 1.25)
+                if found < least_cost:
+                    least_cost, below, scale, moved = found, near, at, True
+                    break
+        if not moved:
             stride //= 2
-        centre = nearest
-    scale = best(centre)[1]
-    return -centre * scale, (steps - centre) * scale
+    return below, scale
 
 
-def _minimum(cost: Callable[[float], float], most: float) -> float:
+def _minimum(cost: Cost, most: float) -> float:
     """Of a function that falls and rises but for ripples: a scan, then golden section."""
-    scan = most * np.arange(1, _COARSE + 1) / _COARSE
-    costs = [cost(float(a)) for a in scan]
+    scan = [most * k / _SCAN for k in range(1, _SCAN + 1)]
+    costs = [cost(a) for a in scan]
     at = int(np.argmin(costs))
-    low, high = most * at / _COARSE, most * min(at + 2, _COARSE) / _COARSE
+    found, place = _narrow(cost, scan[max(at - 1, 0)] * (0.5 if at == 0 else 1.0), min(
+        scan[min(at + 1, _SCAN - 1)], most
+    ))  # fmt: skip
+    return place if found <= costs[at] else scan[at]
+
+
+def _narrow(cost: Cost, low: float, high: float) -> tuple[float, float]:
+    """(least cost, where) between low and high, by golden section."""
+    precision = _PRECISION * high
     a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     cost_a, cost_b = cost(a), cost(b)
-    best = min((costs[at], float(scan[at])), (cost_a, a), (cost_b, b))
-    while high - low > 1e-6 * most:
+    while high - low > precision:
         if cost_a <= cost_b:
             high, b, cost_b = b, a, cost_a
             a = high - _GOLDEN * (high - low)
             cost_a = cost(a)
-            best = min(best, (cost_a, a))
         else:
             low, a, cost_a = a, b, cost_b
             b = low + _GOLDEN * (high - low)
             cost_b = cost(b)
-            best = min(best, (cost_b, b))
-    return best[1]
+    return min((cost_a, a), (cost_b, b))

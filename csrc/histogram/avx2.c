@@ -1,2 +1,5 @@
-#define ISA avx2
+#include "../simd/avx2.h"
+
 #include "plain.inc"
+
+#include "simd.inc"

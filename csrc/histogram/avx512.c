@@ -1,2 +1,5 @@
-#define ISA avx512
+#include "../simd/avx512.h"
+
 #include "plain.inc"
+
+#include "simd.inc"

@@ -1,2 +1,5 @@
-#define ISA neon
+#include "../simd/neon.h"
+
 #include "plain.inc"
+
+#include "simd.inc"

@@ -97,6 +97,11 @@ pq_status pq_absmax(const void *x, pq_type type, const pq_layout *layout, int om
 pq_status pq_histogram(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, size_t half,
                        uint64_t *counts, int32_t *exponent, float *low, float *high);
 
+/* The summed squared error of rounding to scale * (lowest ... highest) what is evenly spread from low[i] to high[i],
+ * density[i] samples a unit, i < n. |low| and |high| below 2^50 * scale. */
+pq_status pq_histogram_error(const double *low, const double *high, const double *density, size_t n, double scale,
+                             int32_t lowest, int32_t highest, double *error);
+
 /* The index of the first NaN or infinity, or n. */
 size_t pq_find_nonfinite(const void *x, pq_type type, size_t n);
 
