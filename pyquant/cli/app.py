@@ -10,6 +10,7 @@ import typer
 
 import pyquant as pq
 from pyquant.cli import comparison, dequantizing, inspection, quantizing, reporting
+from pyquant.cli.cluster import Cluster
 from pyquant.cli.recipe import recipes
 
 app = typer.Typer(

@@ -26,6 +26,8 @@ from pyquant.checkpoint.rewrite import (
 )
 from pyquant.checkpoint.source import Part, opened
 from pyquant.checkpoint.tensors import Array, Layout, TensorSpec, shape_text
+from pyquant.cli import cluster
+from pyquant.cli.cluster import Cluster
 from pyquant.cli.console import Steps, bytes_text, finite, json_text, ratio_text, steps
 from pyquant.cli.selection import refuse_idle_globs, wanted
 
@@ -85,6 +87,7 @@ def run(
     grid: pq.QuantParams,
     report: Path | None,
     overwrite: bool,
+    workers: Cluster | None = None,
 ) -> None:
     """Quantize the checkpoint `source_path` into `out`."""
     with opened(source_path) as source:
@@ -98,7 +101,10 @@ def run(
         refuse_collisions(work.records, stored)
         before = sum(spec.nbytes for spec in stored.values())
         with steps(before) as work.done:
-            after = rewrite(source, out, layouts, work.tensors)
+            if workers is None:
+                after = rewrite(source, out, layouts, work.tensors)
+            else:
+                after = cluster.rewrite(workers, source, out, settings, work)
         if report:
             summary = {"in": str(source_path), "out": str(out), "bytes_in": before}
             summary |= {"bytes_out": after, "settings": asdict(settings)}
@@ -119,7 +125,7 @@ class Work:
         self.measured: list[dict[str, Any]] = []
         self.quantized = self.kept = 0
         self._settings = settings
-        self._measure = measure
+        self.measure = measure
 
     def layout(self, part: Part, grid: pq.QuantParams) -> Layout:
         """Decide everything about the new file that does not depend on the data."""
@@ -163,7 +169,7 @@ class Work:
             f"{name}  {record.source_dtype} {shape_text(record.shape)} -> {record.dtype}  "
             f"{bytes_text(array.nbytes)} -> {bytes_text(q.nbytes)}"
         )
-        if self._measure:
+        if self.measure:
             line += "  " + self._note_error(name, array, q)
         self.done(name, line, array.nbytes)
 
