@@ -1,0 +1,26 @@
+"""Small weights, float arithmetic: what matters when memory is the limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyquant as pq
+
+from .network import LAYERS, Network
+
+BLOCK = 32
+
+
+def quantize_weights(network: Network, **options: Any) -> tuple[Network, int]:
+    """The network with rounded weights, and the bytes of the codes, packed, with their scales.
+
+    `options` go to `pyquant.quantize`, which sees each layer as (outputs, everything else).
+    """
+    rounded, nbytes = dict(network), 0
+    for layer in LAYERS:
+        name = f"{layer.name}.weight"
+        weight = network[name]
+        q = pq.quantize(weight.reshape(len(weight), -1), packed=True, **options)
+        rounded[name] = q.dequantize().reshape(weight.shape)
+        nbytes += q.nbytes
+    return rounded, nbytes
