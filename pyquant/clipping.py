@@ -1,6 +1,7 @@
 """From one channel's histogram to the range that a method chooses.
 
-Every method here gives a range inside [min, max] of the data, as two floats.
+The range lies inside that of the data, but for an affine "mse", whose end may be part of a step
+beyond.
 """
 
 from __future__ import annotations
@@ -50,12 +51,20 @@ def _percentile(h: Histogram, channel: int, grid: Grid, scheme: str, percent: Ra
 
 
 def _mse(h: Histogram, channel: int, grid: Grid, scheme: str, percent: Range) -> Range:
-    return squared_error.least(h.density(channel), grid, scheme)
+    low, high = squared_error.least(h.density(channel), grid, scheme)
+    if scheme == "affine":  # as it is: its ends tell the zero point
+        return low, high
+    return _cut(h, channel, high)
 
 
 def _entropy(h: Histogram, channel: int, grid: Grid, scheme: str, percent: Range) -> Range:
-    a = divergence.least(h.counts[channel], grid, scheme) * h.width(channel)
-    return max(float(h.low[channel]), -a), min(float(h.high[channel]), a)
+    return _cut(h, channel, divergence.least(h.counts[channel], grid, scheme) * h.width(channel))
+
+
+def _cut(h: Histogram, channel: int, a: float) -> Range:
+    """The range of the data, clipped to -a ... a."""
+    low, high = float(h.low[channel]), float(h.high[channel])
+    return min(max(low, -a), a), max(min(high, a), -a)
 
 
 def _aciq(spread: Callable[[Density, float], float], clip: Callable[[int], float]) -> Clip:
@@ -70,8 +79,7 @@ def _aciq(spread: Callable[[Density, float], float], clip: Callable[[int], float
         low, high = float(h.low[channel]), float(h.high[channel])
         density = h.density(channel)
         if low >= 0.0 or high <= 0.0:
-            a = spread(density._replace(zeros=0.0), 0.0) * clip(grid.bits + 1)
-            return max(low, -a), min(high, a)
+            return _cut(h, channel, spread(density._replace(zeros=0.0), 0.0) * clip(grid.bits + 1))
         centres = 0.5 * (density.low + density.high)
         mean = float((density.count * centres).sum()) / density.total
         a = spread(density, mean) * clip(grid.bits)

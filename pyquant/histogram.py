@@ -15,6 +15,7 @@ the same however the samples are grouped.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,8 @@ def half_of(bins: int) -> int:
 class Density(NamedTuple):
     """The non-empty bins of one channel: `count` samples, evenly spread from `low` to `high`.
 
-    The outermost bins end at the smallest and the largest sample. `zeros` more samples are 0.
+    The smallest and the largest sample, which are known, have a thin bin of their own each, and
+    the others of their bins lie inside. `zeros` more samples are 0.
     """
 
     low: Array
@@ -88,21 +90,26 @@ class Histogram:
 
     def density(self, channel: int) -> Density:
         """The non-empty bins of a channel."""
-        half, counts = self.half, self.counts[channel]
+        half, width = self.half, self.width(channel)
+        counts = self.counts[channel].astype(np.float64)
+        zeros = float(counts[half])
+        least, most = float(self.low[channel]), float(self.high[channel])
+        counts[half] = 0.0
+        ends = [end for end in {least, most} if end != 0.0]
+        for end in ends:
+            counts[half + int(math.copysign(math.floor(abs(end) / width) + 1, end))] -= 1.0
         index = np.flatnonzero(counts) - half
-        index = index[index != 0]
-        width = self.width(channel)
-        low = np.where(index > 0, index - 1, index) * width
-        high = low + width
-        if index.size:
-            if index[0] < 0 or not counts[half]:
-                low[0] = self.low[channel]
-            if index[-1] > 0 or not counts[half]:
-                high[-1] = self.high[channel]
-            thin = width * 2.0**-20  # a sample on the very edge of its bin
-            low[0] = min(low[0], high[0] - thin)
-            high[-1] = max(high[-1], low[-1] + thin)
-        return Density(low, high, counts[index + half].astype(np.float64), float(counts[half]))
+        left = np.where(index > 0, index - 1, index) * width
+        low, high = np.maximum(left, least), np.minimum(left + width, most)
+        thin = width * 2.0**-20
+        high = np.maximum(high, low + thin)
+        known = np.array(sorted(ends))
+        return Density(
+            np.concatenate([low, known - thin]),
+            np.concatenate([high, known + thin]),
+            np.concatenate([counts[index + half], np.ones(known.size)]),
+            zeros,
+        )
 
 
 def _either(both: Array, mine: Array, theirs: Array, have: Array, they_have: Array) -> Array:

@@ -19,6 +19,7 @@ from pyquant.clipping import CLIPS
 from pyquant.histogram import FEWEST_BINS, LEAST_EXPONENT, MOST_BINS, Histogram, half_of
 
 _FORMAT = 1
+_MOST = float(np.finfo(np.float32).max)
 
 
 class Observer:
@@ -242,7 +243,7 @@ class Observer:
                 low, high = clip(
                     histogram, channel, self._grid, self._scheme, self._percentile
                 )
-            ends[:, channel] = low, high
+            ends[:, channel] = np.clip((low, high), -_MOST, _MOST)
         return ends[0].reshape(self._shape), ends[1].reshape(self._shape)
 
     def params(self) -> QuantParams:

@@ -19,7 +19,7 @@ Cost = Callable[[float], float]
 
 
 def least(density: Density, grid: Grid, scheme: str) -> tuple[float, float]:
-    """The range, inside that of the data, whose scale and zero point cost least.
+    """The range whose scale and zero point cost least.
 
     The cost of a grid is the error of its rounding and clipping, integrated exactly over samples
     that are evenly spread inside their bins; zeros have none. With u = x / scale and k the nearest
@@ -36,7 +36,7 @@ def least(density: Density, grid: Grid, scheme: str) -> tuple[float, float]:
         steps = (1 << (grid.bits - 1)) - 1
         lowest, highest = grid.qmin - zero, grid.qmax - zero
         a = steps * _minimum(lambda s: cost(s, lowest, highest), max(-low, high) / steps)
-        return max(low, -a), min(high, a)
+        return -a, a
 
     steps = grid.qmax - grid.qmin
     low, high = min(low, 0.0), max(high, 0.0)
