@@ -109,8 +109,8 @@ def measured(x: Array, recipe: Recipe) -> dict[str, Any]:
         "qmin": params.qmin,
         "qmax": params.qmax,
         "scales": int(params.scale.size),
-        "scale": finite(params.scale) if params.scale.size == 1 else None,
-        "zero_point": int(zero) if zero.ndim == 0 else None,
+        "scale": finite(params.scale.item()) if params.scale.size == 1 else None,
+        "zero_point": int(zero.item()) if zero.size == 1 else None,
         "worst_channel": channel,
         "worst_channel_sqnr_db": None if channel_sqnr is None else finite(channel_sqnr),
     }
