@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,11 @@ class Unfinished:
 
     def discard(self) -> None:
         """Leave nothing."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # Renamed first: a worker that does not know yet that it is over finds no place to write.
+        leaving = self.folder.with_name(f"{self.folder.name}.{secrets.token_hex(4)}")
+        with suppress(OSError):
+            os.rename(self.folder, leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
 
 
 def _made_from(source: Path, settings: dict[str, Any]) -> dict[str, Any]:

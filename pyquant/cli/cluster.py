@@ -8,6 +8,7 @@ time serves the next run.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,7 +165,19 @@ def _client(cluster: Cluster, shards: int) -> Iterator[Any]:
         ) as local,
         distributed.Client(local) as client,
     ):
+        client.register_plugin(_out_of_the_terminal(distributed.WorkerPlugin))
         yield client
+
+
+def _out_of_the_terminal(plugin: Any) -> Any:
+    """A plugin that leaves Ctrl-C to the command: its workers would die of it with a traceback."""
+
+    class OutOfTheTerminal(plugin):  # type: ignore[misc]
+        def setup(self, worker: Any) -> None:
+            if hasattr(os, "setpgrp"):
+                os.setpgrp()
+
+    return OutOfTheTerminal()
 
 
 def _version() -> str:
