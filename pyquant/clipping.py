@@ -81,7 +81,7 @@ def _aciq(spread: Callable[[Density, float], float], clip: Callable[[int], float
         if low >= 0.0 or high <= 0.0:
             return _cut(h, channel, spread(density._replace(zeros=0.0), 0.0) * clip(grid.bits + 1))
         centres = 0.5 * (density.low + density.high)
-        mean = float((density.count * centres).sum()) / density.total
+        mean = float((density.samples * centres).sum()) / density.total
         a = spread(density, mean) * clip(grid.bits)
         return max(low, mean - a), min(high, mean + a)
 
@@ -91,7 +91,7 @@ def _aciq(spread: Callable[[Density, float], float], clip: Callable[[int], float
 def _absolute(density: Density, mean: float) -> float:
     """Mean |x - mean|."""
     centres = 0.5 * (density.low + density.high)
-    total = float((density.count * np.abs(centres - mean)).sum()) + density.zeros * abs(mean)
+    total = float((density.samples * np.abs(centres - mean)).sum()) + density.zeros * abs(mean)
     return total / density.total
 
 
@@ -99,7 +99,7 @@ def _deviation(density: Density, mean: float) -> float:
     """The standard deviation; with the variance that samples have inside a bin, width**2 / 12."""
     a, b = density.low - mean, density.high - mean
     squares = (a * a + a * b + b * b) / 3.0
-    total = float((density.count * squares).sum()) + density.zeros * mean * mean
+    total = float((density.samples * squares).sum()) + density.zeros * mean * mean
     return math.sqrt(total / density.total)
 
 

@@ -34,7 +34,7 @@ def half_of(bins: int) -> int:
 
 
 class Density(NamedTuple):
-    """The non-empty bins of one channel: `count` samples, evenly spread from `low` to `high`.
+    """The non-empty bins of one channel: `samples`, evenly spread from `low` to `high`.
 
     The smallest and the largest sample, which are known, have a thin bin of their own each, and
     the others of their bins lie inside. `zeros` more samples are 0.
@@ -42,12 +42,12 @@ class Density(NamedTuple):
 
     low: Array
     high: Array
-    count: Array
+    samples: Array
     zeros: float
 
     @property
     def total(self) -> float:
-        return float(self.count.sum()) + self.zeros
+        return float(self.samples.sum()) + self.zeros
 
 
 class Histogram:
@@ -72,12 +72,12 @@ class Histogram:
 
     @property
     def half(self) -> int:
-        return (self.counts.shape[1] - 1) // 2
+        return int(self.counts.shape[1] - 1) // 2
 
     def merge(self, other: Histogram) -> None:
         """Add the samples of a histogram with as many channels and bins."""
         exponent = np.maximum(self.exponent, other.exponent)
-        mine, theirs = self.counts.any(1), other.counts.any(1)
+        mine, theirs = (np.asarray(h.counts.any(axis=1)) for h in (self, other))
         self.counts = _widened(self.counts, exponent - self.exponent)
         self.counts += _widened(other.counts, exponent - other.exponent)
         self.exponent = exponent

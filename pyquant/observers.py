@@ -240,9 +240,7 @@ class Observer:
         for channel in range(len(histogram.exponent)):
             low, high = float(histogram.low[channel]), float(histogram.high[channel])
             if low < high:
-                low, high = clip(
-                    histogram, channel, self._grid, self._scheme, self._percentile
-                )
+                low, high = clip(histogram, channel, self._grid, self._scheme, self._percentile)
             ends[:, channel] = np.clip((low, high), -_MOST, _MOST)
         return ends[0].reshape(self._shape), ends[1].reshape(self._shape)
 
@@ -309,10 +307,10 @@ class Observer:
         if "low" not in state:
             return
         if self._method not in CLIPS:
-            low, high = (np.array(state[name], np.float64) for name in ("low", "high"))
-            if low.shape != self._shape or high.shape != self._shape:
+            ends = np.array(state["low"], np.float64), np.array(state["high"], np.float64)
+            if {end.shape for end in ends} != {self._shape}:
                 raise ValueError(f"low and high must have shape {self._shape}")
-            self._ends = low, high
+            self._ends = ends
             return
         if self._shape is None:
             raise ValueError("a histogram needs the shape of its scales")
@@ -357,7 +355,9 @@ class Observer:
             with np.load(path, allow_pickle=False) as file:
                 state = {name: file[name] for name in file.files}
         except (zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-            raise ValueError(f"{os.fspath(path)} is not the file of an observer: {error}") from error
+            raise ValueError(
+                f"{os.fspath(path)} is not the file of an observer: {error}"
+            ) from error
         return cls.from_state(state)
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ def least(density: Density, grid: Grid, scheme: str) -> tuple[float, float]:
     code, the antiderivative of (u - k)**2 is k / 12 + (u - k)**3 / 3.
     """
     low, high = float(density.low.min()), float(density.high.max())
-    per_unit = density.count / (density.high - density.low)
+    per_unit = density.samples / (density.high - density.low)
 
     def cost(scale: float, lowest: int, highest: int) -> float:
         return _cpu.histogram_error(density.low, density.high, per_unit, scale, lowest, highest)

@@ -1,4 +1,4 @@
-"""What each method chooses, against independent optimisation on known densities and recorded data."""
+"""What each method chooses, against independent optimisation on densities and recorded data."""
 
 import math
 
@@ -111,7 +111,9 @@ def test_aciq_of_one_sided_data_is_half_of_a_symmetric_density(bits, dead, sign)
 # Percentiles
 
 
-@pytest.mark.parametrize("percentile", [99.99, 99, (1, 99), (0, 100), (50, 50), (0, 90), (2.5, 97.5)])
+@pytest.mark.parametrize(
+    "percentile", [99.99, 99, (1, 99), (0, 100), (50, 50), (0, 90), (2.5, 97.5)]
+)
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1001, 200_000])
 def test_percentiles_are_numpys_to_a_bin(percentile, n):
     x = random_generator("percentile", n).standard_normal(n).astype(np.float32)

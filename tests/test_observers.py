@@ -281,7 +281,7 @@ def test_mistakes():
         observer.update(x[:40])
     with pytest.raises(ValueError, match=r"\(80,\).*\(40,\)"):
         observer.merge(pq.Observer("mse", axis=0).update(x[:40]))
-    with pytest.raises(ValueError, match="bins=2048.*100"):
+    with pytest.raises(ValueError, match=r"bins=2048.*100"):
         observer.merge(pq.Observer("mse", axis=0, bins=100))
     with pytest.raises(TypeError, match="Observer"):
         observer.merge(x)
