@@ -143,15 +143,15 @@ def test_the_table_has_every_recipe_and_the_worst_first(made):
         assert recipe["name"] in text
     assert text.index("\nuneven ") < text.index("\neven ")
     assert "worst offenders" in text and "exact" in text
-    assert "5 (" in next(line for line in text.splitlines() if line.startswith("uneven"))
+    assert re.search(r"^uneven +\S+ \S+ +int8 / tensor / minmax .* 5 \(", text, re.MULTILINE)
 
 
 def test_recipes_are_what_was_asked_for(checkpoint, tmp_path):
     done = tool(
         "report", checkpoint, "--dtype", "int3", "--dtype", "uint8", "--granularity", "channel",
         "--granularity", "block", "--block-size", 16, "--calibration", "percentile",
-        "--calibration", "minmax", "--scheme", "affine", "--axis", 1, "--include", "*even",
-        "--include", "bias", "--exclude", "un*", "--json", tmp_path / "r.json",
+        "--calibration", "minmax", "--scheme", "affine", "--axis", 1, "--block-axis", 0,
+        "--include", "*even", "--include", "bias", "--exclude", "un*", "--json", tmp_path / "r.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     tree = json.loads((tmp_path / "r.json").read_text())
@@ -163,13 +163,14 @@ def test_recipes_are_what_was_asked_for(checkpoint, tmp_path):
     by_name = {t["name"]: t for t in tree["tensors"]}
     assert set(by_name) == {"even", "bias"}
     assert len(by_name["even"]["results"]) == 6
-    assert len(by_name["bias"]["results"]) == 2, "a vector has no axis 1, but blocks along axis -1"
+    assert len(by_name["bias"]["results"]) == 2, "no axis 1, but blocks along axis 0"
+    assert result(tree, "even", "int3 / block 16 / minmax")["scales"] == 2 * 64
     assert result(tree, "even", "uint8 / channel / minmax")["scales"] == 64
 
 
 def test_every_calibrator_makes_a_recipe():
     methods = ["minmax", "percentile", "mse", "entropy", "aciq_laplace", "aciq_gauss"]
-    options = {"scheme": "symmetric", "axis": 0, "block_size": 64}
+    options = {"scheme": "symmetric", "axis": 0, "block_axis": -1, "block_size": 64}
     made = recipes(["int8"], ["tensor", "channel", "block"], methods, **options)
     assert len(made) == 2 * len(methods) + 1
     x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
@@ -282,24 +283,53 @@ def test_names_from_files_stay_text(made):
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-def test_the_page_draws_itself_in_a_browser(made, tmp_path):
+def drawn(page, folder):
+    """The page's elements after its script has run, as text."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
     command = [
         browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=390,900",
-        "--virtual-time-budget=3000", "--dump-dom", made[2].as_uri(),
+        f"--user-data-dir={folder / 'profile'}", "--window-size=390,900",
+        "--virtual-time-budget=3000", "--dump-dom", page.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "HOME": str(tmp_path)},
+        env={**os.environ, "HOME": str(folder)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    body = done.stdout.partition('<script type="application/json"')[0]
+    return done.stdout.partition('<script type="application/json"')[0]
+
+
+def test_the_page_draws_itself_in_a_browser(made, tmp_path):
+    body = drawn(made[2], tmp_path)
     _, tree, _ = made
     assert body.count("<svg") == len(tree["tensors"])
     assert body.count("<tr>") == (len(tree["recipes"]) + 1) + (len(tree["tensors"]) + 1)
     assert "&lt;/script&gt;&lt;img src=x" in body and "<img" not in body
     assert "NaN" not in body and "undefined" not in body
+
+
+@pytest.mark.parametrize("clicks", [1, 2])
+def test_a_tap_on_a_heading_sorts(made, tmp_path, clicks):
+    _, tree, path = made
+    tap = "document.querySelectorAll('#tensors th button')[1].click();"
+    page = tmp_path / "tapped.html"
+    page.write_text(path.read_text().replace("</body>", f"<script>{clicks * tap}</script></body>"))
+    table = drawn(page, tmp_path).partition('id="tensors"')[2].partition("</table>")[0]
+    assert f'aria-sort="{"ascending" if clicks == 1 else "descending"}"' in table
+    sizes = [int(n.replace(",", "")) for n in re.findall(r"<td>([\d,]+)</td>", table)]
+    expected = sorted(math.prod(t["shape"]) for t in tree["tensors"])
+    assert sizes == (expected if clicks == 1 else expected[::-1])
+
+
+def test_a_tap_on_a_recipe_redraws_the_histograms(made, tmp_path):
+    _, tree, path = made
+    i = [r["name"] for r in tree["recipes"]].index("int8 / channel / minmax")
+    page = tmp_path / "tapped.html"
+    tap = f"<script>document.querySelectorAll('.chip')[{i}].click()</script></body>"
+    page.write_text(path.read_text().replace("</body>", tap))
+    cards = drawn(page, tmp_path).partition('id="cards"')[2]
+    assert "255 levels with" in cards
+    assert "15 levels" not in cards, "a card still shows the recipe of before"

@@ -136,6 +136,7 @@ def report(
     ] = None,
     scheme: Annotated[Scheme, typer.Option(help="How the range is used.")] = Scheme.symmetric,
     axis: Annotated[int, typer.Option(help="Of the channels.")] = 0,
+    block_axis: Annotated[int, typer.Option(help="Along which blocks run.")] = -1,
     block_size: Annotated[int, typer.Option(min=1, help="Elements of a block.")] = 64,
     include: Annotated[
         list[str] | None,
@@ -161,6 +162,7 @@ def report(
             calibration or ["minmax", "mse"],
             scheme=scheme.value,
             axis=axis,
+            block_axis=block_axis,
             block_size=block_size,
         )
     except ValueError as error:

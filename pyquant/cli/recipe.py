@@ -55,6 +55,7 @@ def recipes(
     *,
     scheme: str,
     axis: int,
+    block_axis: int,
     block_size: int,
 ) -> list[Recipe]:
     """Return every combination that the library allows; ValueError when a name is unknown.
@@ -68,7 +69,7 @@ def recipes(
                 allowed = ", ".join(GRANULARITIES)
                 raise ValueError(f"granularity must be one of {allowed}, not {granularity!r}")
             blocks = granularity == "block"
-            where = {"tensor": None, "channel": axis, "block": -1}[granularity]
+            where = {"tensor": None, "channel": axis, "block": block_axis}[granularity]
             for calibration in calibrations:
                 recipe = Recipe(
                     dtype, granularity, calibration, scheme, where, block_size if blocks else None

@@ -134,8 +134,10 @@ def _print(tree: dict[str, Any], top: int) -> None:
     if left_out:
         print(f"and {left_out} tensors that come out better; --top, --json and --html have them")
     print("\nworst offenders")
-    columns = ("recipe", "bits a value", "mean SQNR (dB)", "worst tensor", "its SQNR (dB)")
-    print_table(columns, [_summary(worst, rows) for worst in tree["worst"]])
+    print_table(
+        ("recipe", "bits a value", "mean SQNR (dB)", "worst tensor", "its SQNR (dB)"),
+        [_summary(worst, rows) for worst in tree["worst"]],
+    )
     for tensor in tree["tensors"]:
         if tensor["problem"]:
             print(f"{tensor['name']}: {tensor['problem']}")
