@@ -84,6 +84,23 @@ class Histogram:
         self.low = _either(np.minimum(self.low, other.low), self.low, other.low, mine, theirs)
         self.high = _either(np.maximum(self.high, other.high), self.high, other.high, mine, theirs)
 
+    def is_sound(self) -> bool:
+        """Are the extremes finite, and in the outermost bins that are not empty?"""
+        if not np.isfinite([self.low, self.high]).all():
+            return False
+        for channel, counts in enumerate(self.counts):
+            used = np.flatnonzero(counts) - self.half
+            if not used.size:
+                used = np.zeros(1, np.int64)
+            ends = [self._bin(channel, float(end[channel])) for end in (self.low, self.high)]
+            if ends != [used[0], used[-1]]:
+                return False
+        return True
+
+    def _bin(self, channel: int, x: float) -> int:
+        away = math.floor(abs(x) / self.width(channel)) + 1
+        return 0 if x == 0.0 else away if x > 0.0 else -away
+
     def width(self, channel: int) -> float:
         """Of a bin."""
         return float(np.ldexp(1.0, int(self.exponent[channel])))
@@ -97,7 +114,7 @@ class Histogram:
         counts[half] = 0.0
         ends = [end for end in {least, most} if end != 0.0]
         for end in ends:
-            counts[half + int(math.copysign(math.floor(abs(end) / width) + 1, end))] -= 1.0
+            counts[half + self._bin(channel, end)] -= 1.0
         index = np.flatnonzero(counts) - half
         left = np.where(index > 0, index - 1, index) * width
         low, high = np.maximum(left, least), np.minimum(left + width, most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -322,11 +322,12 @@ class Observer:
             raise ValueError("counts must be uint64, a row for every channel")
         if not exponent.shape == low.shape == high.shape == (channels,):
             raise ValueError(f"exponent, low and high must have shape ({channels},)")
-        if not (np.isfinite(low) & np.isfinite(high) & (low <= high)).all():
-            raise ValueError("low and high must be finite, low <= high")
         if not ((exponent >= LEAST_EXPONENT) & (exponent <= 128)).all():
             raise ValueError("exponent must be from -126 to 128")
-        self._histogram = Histogram(counts, exponent, low, high)
+        histogram = Histogram(counts, exponent, low, high)
+        if not histogram.is_sound():
+            raise ValueError("low and high must be in the outermost bins that hold counts")
+        self._histogram = histogram
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Observer.from_state, (self.state(),)
@@ -339,8 +340,11 @@ class Observer:
         path : str or path
             Taken as it is.
         """
+        state = self.state()
+        for name in _TEXTS:
+            state[name] = np.frombuffer(str(state[name]).encode(), np.uint8)
         with open(path, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **self.state())
+            np.savez(file, allow_pickle=False, **state)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Observer:
@@ -350,14 +354,20 @@ class Observer:
         ------
         ValueError
             The file is damaged or something else.
+        OSError
+            There is no such file.
         """
+        from pyquant.checkpoint.npz import NpzFile
+
+        Path(path).stat()  # where nothing is, OSError says so
+        file = NpzFile(Path(path))
         try:
-            with np.load(path, allow_pickle=False) as file:
-                state = {name: file[name] for name in file.files}
-        except (zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-            raise ValueError(
-                f"{os.fspath(path)} is not the file of an observer: {error}"
-            ) from error
+            state = {name: file.read(name) for name in file.specs}
+        finally:
+            file.close()
+        for name in _TEXTS:
+            if name in state:
+                state[name] = np.array(state[name].tobytes().decode("ascii", "replace"))
         return cls.from_state(state)
 
     def __repr__(self) -> str:
@@ -369,6 +379,8 @@ _NAMES = (
     "method", "dtype", "scheme", "narrow_range", "axis", "block_size", "nan_policy", "percentile",
     "bins", "momentum",
 )  # fmt: skip
+
+_TEXTS = ("method", "dtype", "scheme", "nan_policy")
 
 
 def _plain(value: Array) -> Any:

@@ -253,18 +253,25 @@ def test_saved_copied_and_pickled(method, axis, tmp_path):
 
 def test_files_that_are_no_observers(tmp_path):
     path = tmp_path / "observer.npz"
-    good = pq.Observer("mse", axis=0).update(np.eye(3, dtype=np.float32)).state()
+    pq.Observer("mse", axis=0).update(np.eye(3, dtype=np.float32)).save(path)
+    with np.load(path, allow_pickle=False) as file:
+        good = dict(file)
+    text = np.frombuffer(b"magic", np.uint8)
     bad = {
-        "format": np.array(99), "method": np.array("magic"), "counts": good["counts"][:2],
-        "exponent": np.array([1000, 0, 0]), "low": np.float32([np.nan, 0, 0]),
-        "bins": np.array(1 << 40), "shape": np.array([1 << 40]), "dtype": np.array("int99"),
+        "format": np.array(99), "method": text, "counts": good["counts"][:2],
+        "exponent": np.array([1000, 0, 0]),
+        "low": np.float32([np.nan, 0, 0]), "high": np.float32([2, 1, 1]),
+        "bins": np.array(1 << 40), "shape": np.array([1 << 40]), "dtype": text,
     }  # fmt: skip
     for name, value in bad.items():
         np.savez(path, **(good | {name: value}))
         with pytest.raises(ValueError, match="not the state of an observer"):
             pq.Observer.load(path)
-    np.savez(path, method=np.array("mse"))
+    np.savez(path, method=text)
     with pytest.raises(ValueError, match="observer"):
+        pq.Observer.load(path)
+    np.savez(path, **(good | {"low": np.array([{}, [], 0], object)}))
+    with pytest.raises(ValueError, match="pickled"):
         pq.Observer.load(path)
     pq.Observer("mse").update(np.ones(9, np.float32)).save(path)
     whole = path.read_bytes()
@@ -272,6 +279,8 @@ def test_files_that_are_no_observers(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError):
             pq.Observer.load(path)
+    with pytest.raises(FileNotFoundError):
+        pq.Observer.load(tmp_path / "nothing.npz")
 
 
 def test_mistakes():
