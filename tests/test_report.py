@@ -151,7 +151,8 @@ def test_recipes_are_what_was_asked_for(checkpoint, tmp_path):
         "report", checkpoint, "--dtype", "int3", "--dtype", "uint8", "--granularity", "channel",
         "--granularity", "block", "--block-size", 16, "--calibration", "percentile",
         "--calibration", "minmax", "--scheme", "affine", "--axis", 1, "--block-axis", 0,
-        "--include", "*even", "--include", "bias", "--exclude", "un*", "--json", tmp_path / "r.json",
+        "--include", "*even", "--include", "bias", "--exclude", "un*",
+        "--json", tmp_path / "r.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     tree = json.loads((tmp_path / "r.json").read_text())

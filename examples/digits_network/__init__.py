@@ -13,6 +13,7 @@
 ``static``                integers from the input quantizer to the output dequantizer
 ``few_bits``              weights and activations at 4, 3, 2 bits: rounded, and trained with (QAT)
 ``recipes``               all of them, measured
+``noise``                 signal to quantization noise of one layer, by grid and calibrator
 ``picture``               the plot
 ========================  ==================================================================
 """

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyquant as pq
 
+from . import noise
 from .data import digits
 from .recipes import Row, measure
 from .training import train
@@ -79,9 +80,11 @@ def main() -> None:
         rows.append(row)
     print_conclusions(rows)
     print(
+        "500 images: a difference of less than about a point may be chance.\n"
         "An image takes its share of a batch of 500. The integer products are NumPy's, exact and\n"
-        "slow: the times of the integer recipes say nothing about what a kernel would need."
+        "slow: the times of the integer recipes say nothing about what a kernel would need.\n"
     )
+    print("\n".join(noise.lines(network, data)))
     if arguments.save:
         pq.save(arguments.save, network)
     if arguments.json:
