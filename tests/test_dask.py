@@ -356,6 +356,12 @@ def test_persisted_on_a_cluster(client):
         assert np.array_equal(q.dequantize().compute(), pq.quantize(x, axis=0).dequantize())
 
 
+def test_the_page_about_dask_shows_what_it_gives():
+    from test_docs import page_python
+
+    page_python("docs/dask.md")
+
+
 def test_dask_is_not_imported_for_numpy_arrays():
     code = (
         "import sys, numpy as np, pyquant as pq; x = np.ones(3, 'f'); q = pq.quantize(x)\n"

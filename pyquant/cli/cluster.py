@@ -105,7 +105,8 @@ def _made(
                 yield shard, future.result()
             except KilledWorker:
                 raise OSError(
-                    f"{shard.name}: every worker that began it died, for want of memory perhaps"
+                    f"{shard.name}: every worker that began it died, for want of memory perhaps; "
+                    f"the same command goes on with what is left"
                 ) from None
     finally:
         client.cancel(list(futures), force=True)
