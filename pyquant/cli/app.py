@@ -130,8 +130,8 @@ def report(
     calibration: Annotated[
         list[str] | None,
         typer.Option(
-            help="How the range is chosen; more than once. Blocks go with minmax. "
-            "[default: minmax, mse]"
+            help="How the range is chosen; more than once. "
+            "[default: minmax, and mse but for blocks]"
         ),
     ] = None,
     scheme: Annotated[Scheme, typer.Option(help="How the range is used.")] = Scheme.symmetric,
@@ -159,7 +159,7 @@ def report(
         combined = recipes(
             dtype or ["int8", "int4"],
             granularity or ["tensor", "channel", "block"],
-            calibration or ["minmax", "mse"],
+            calibration,
             scheme=scheme.value,
             axis=axis,
             block_axis=block_axis,

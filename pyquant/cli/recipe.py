@@ -51,7 +51,7 @@ class Recipe(NamedTuple):
 def recipes(
     dtypes: Sequence[str],
     granularities: Sequence[str],
-    calibrations: Sequence[str],
+    calibrations: Sequence[str] | None,
     *,
     scheme: str,
     axis: int,
@@ -60,7 +60,8 @@ def recipes(
 ) -> list[Recipe]:
     """Return every combination that the library allows; ValueError when a name is unknown.
 
-    Calibrators that keep a histogram do not go with blocks and are left out there.
+    Calibrators that do not go with blocks are left out there. None for calibrations is "minmax"
+    and "mse", but for blocks "minmax" alone: the others look at one block after the other.
     """
     made = []
     for dtype in dtypes:
@@ -70,19 +71,28 @@ def recipes(
                 raise ValueError(f"granularity must be one of {allowed}, not {granularity!r}")
             blocks = granularity == "block"
             where = {"tensor": None, "channel": axis, "block": block_axis}[granularity]
-            for calibration in calibrations:
+            for calibration in calibrations or (("minmax",) if blocks else ("minmax", "mse")):
                 recipe = Recipe(
                     dtype, granularity, calibration, scheme, where, block_size if blocks else None
                 )
-                plain = recipe._replace(axis=None, block_size=None)
-                plain.quantize(np.ones(1, np.float32))  # says what is wrong with names
-                if not blocks or calibration in ("minmax", "moving_average"):
+                if _allowed(recipe):
                     made.append(recipe)
     if not made:
-        raise ValueError(
-            "no recipe is left: blocks go with the calibrations minmax and moving_average only"
-        )
+        raise ValueError("no recipe is left: these calibrations do not go with blocks")
     return list(dict.fromkeys(made))
+
+
+def _allowed(recipe: Recipe) -> bool:
+    """Does the calibrator go with blocks? ValueError when the recipe is wrong without them."""
+    one = np.ones(1, np.float32)
+    recipe._replace(axis=None, block_size=None).quantize(one)
+    if recipe.block_size is None:
+        return True
+    try:
+        recipe._replace(axis=0).quantize(one)
+    except ValueError:
+        return False
+    return True
 
 
 def measured(x: Array, recipe: Recipe) -> dict[str, Any]:
