@@ -95,6 +95,16 @@ def test_calibrate_is_that_of_the_whole_array(method, chunks):
         assert params.compute() == pq.calibrate(x, method, **options), options
 
 
+@pytest.mark.parametrize("method", ["percentile", "mse", "aciq_laplace", "aciq_gauss"])
+def test_blocks_calibrated_by_histograms(method):
+    x = sample((20, 24))
+    lazy = da.from_array(x, chunks=(10, 7))
+    for options in ({"axis": 1, "block_size": 8}, {"axis": 0, "block_size": 9}):
+        options = {"bins": 64, "dtype": "int4", **options}
+        params = pq.calibrate(lazy, method, **options).compute()
+        assert params == pq.calibrate(x, method, **options), options
+
+
 @pytest.mark.parametrize("method", ["minmax", "percentile"])
 @pytest.mark.parametrize("dtype", ["float16", "float64", ">f4", "bfloat16"])
 def test_float_types(method, dtype):
@@ -287,7 +297,7 @@ def test_bad_values_can_be_omitted(method):
         (lambda x: pq.quantize(x, block_size=4), ValueError, "needs an axis"),
         (lambda x: pq.quantize(x, calibration="guess"), ValueError, "guess"),
         (lambda x: pq.quantize(x, calibration="mse", bins=3), ValueError, "bins=3"),
-        (lambda x: pq.quantize(x, calibration="mse", axis=0, block_size=4), ValueError, "block"),
+        (lambda x: pq.calibrate(x, "entropy", axis=0, block_size=4), ValueError, "block"),
         (lambda x: pq.calibrate(x, nan_policy="hide"), ValueError, "hide"),
         (lambda x: pq.quantize(x, pq.QuantParams([1.0], axis=0)), ValueError, "shape"),
         (lambda x: pq.quantize(x, pq.QuantParams(1.0), axis=0), ValueError, "only description"),
