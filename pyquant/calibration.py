@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import numpy.typing as npt
 
 from pyquant import ops
@@ -100,8 +102,8 @@ def calibrate(
           or Gauss's with the mean and spread measured; data on one side of 0 are taken for half
           of such a density.
     dtype, scheme, narrow_range, axis, block_size
-        As in `pyquant.quantize`. `block_size` goes with "minmax" and "moving_average"; the others
-        keep a histogram for every channel.
+        As in `pyquant.quantize`. "entropy" takes no `block_size`: a block has too few
+        samples.
     nan_policy : "raise" or "omit"
         What NaN and infinities do.
     percentile : float or (low, high)
@@ -137,16 +139,21 @@ def calibrate(
             block_size=block_size, nan_policy=nan_policy, percentile=percentile, bins=bins,
             momentum=momentum,
         )  # fmt: skip
-    if method != "minmax":
+    if method == "minmax":
+        low, high = ops.minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)
+    else:
+        from pyquant import blocks
         from pyquant.observers import Observer
 
-        observer = Observer(
-            method, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
-            block_size=block_size, nan_policy=nan_policy, percentile=percentile, bins=bins,
-            momentum=momentum,
+        observer = partial(
+            Observer, method, dtype=dtype, scheme=scheme, narrow_range=narrow_range,
+            nan_policy=nan_policy, percentile=percentile, bins=bins, momentum=momentum,
         )  # fmt: skip
-        return observer.update(x).params()
-    low, high = ops.minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)
+        if block_size is None or axis is None or method not in blocks.METHODS:
+            return observer(axis=axis, block_size=block_size).update(x).params()
+        observer(axis=0)  # are its arguments right?
+        ops.minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)  # and the data?
+        low, high = blocks.ranges(np.asarray(x), axis, block_size, bins, partial(observer, axis=0))
     return choose_params(
         low, high, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
         block_size=block_size,

@@ -69,10 +69,11 @@ class Observer:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
         if nan_policy not in ("raise", "omit"):
             raise ValueError(f"nan_policy must be 'raise' or 'omit', not {nan_policy!r}")
+        layout_of((1,) * 64, axis, block_size)  # types and signs; dimensions come with the data
         if block_size is not None and method in CLIPS:
             raise ValueError(
-                f"block_size={block_size} goes with the methods minmax and moving_average only: "
-                f"{method} keeps a histogram, which is larger than a block"
+                f"block_size={block_size} goes with the methods minmax and moving_average of an "
+                f"observer: the histogram that {method} keeps is larger than a block"
             )
         if isinstance(bins, bool) or not isinstance(bins, (int, np.integer)):
             raise TypeError(f"bins must be an integer, not {bins!r}")
@@ -83,7 +84,6 @@ class Observer:
         narrow = default_narrow(narrow_range, dtype, scheme)
         self._grid = grid_of(dtype, narrow)
         ops.scheme_code(scheme)
-        layout_of((1,) * 64, axis, block_size)  # types and signs; dimensions come with the data
         self._method, self._scheme = method, scheme
         self._axis = None if axis is None else int(axis)
         self._block_size = None if block_size is None else int(block_size)

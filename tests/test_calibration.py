@@ -304,6 +304,39 @@ def test_quantize_takes_every_method(method):
     assert q.scale.shape == (8,)
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("block_size", [1, 7, 16, 100])
+@pytest.mark.parametrize("method", ["percentile", "mse", "aciq_laplace", "aciq_gauss"])
+def test_blocks_are_tensors_of_their_own(method, axis, block_size):
+    x = random_generator("blocks", axis).standard_t(3, (6, 33, 4)).astype(np.float32)
+    params = pq.calibrate(
+        x, method, dtype="int4", axis=axis, block_size=block_size, percentile=90, bins=300
+    )
+    along, scales = np.moveaxis(x, axis, -1), np.moveaxis(params.scale, axis, -1)
+    for place in np.ndindex(scales.shape):
+        begin = place[-1] * block_size
+        block = along[place[:-1]][begin : begin + block_size]
+        alone = pq.calibrate(block, method, dtype="int4", percentile=90, bins=300)
+        assert scales[place] == alone.scale
+    q = pq.quantize(x, calibration="mse", dtype="int4", axis=axis, block_size=block_size)
+    widest = pq.quantize(x, dtype="int4", axis=axis, block_size=block_size)
+    assert pq.error(x, q).mse <= pq.error(x, widest).mse * (1 + 1e-4)
+
+
+def test_blocks_and_what_they_refuse():
+    x = random_generator("blocks").standard_normal((3, 40)).astype(np.float32)
+    with pytest.raises(ValueError, match="block_size=8"):
+        pq.calibrate(x, "entropy", axis=1, block_size=8)
+    assert pq.calibrate(x[:0], "mse", axis=1, block_size=8).scale.shape == (0, 5)
+    x[2, 17] = np.nan
+    with pytest.raises(ValueError, match=r"\(2, 17\)"):
+        pq.calibrate(x, "mse", axis=1, block_size=8)
+    params = pq.calibrate(x, "mse", axis=1, block_size=8, nan_policy="omit")
+    assert (params.scale > 0).all()
+    with pytest.raises(ValueError, match="axis"):
+        pq.calibrate(x, "mse", block_size=8)
+
+
 def test_mistakes():
     x = np.ones(5, np.float32)
     for call in (pq.calibrate, lambda x, m: pq.Observer(m)):

@@ -224,7 +224,7 @@ def test_blocks():
     observer = pq.Observer("minmax", axis=1, block_size=32).update(x).update(2 * x)
     assert observer.params() == pq.calibrate(2 * x, axis=1, block_size=32)
     for method in HISTOGRAMS:
-        with pytest.raises(ValueError, match=f"block_size=32 .*minmax.*{method}"):
+        with pytest.raises(ValueError, match=f"block_size=32 .*minmax.*{method} "):
             pq.Observer(method, axis=1, block_size=32)
 
 
