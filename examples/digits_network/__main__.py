@@ -48,7 +48,10 @@ def print_conclusions(rows: list[Row]) -> None:
         f"{static[0].calibrator}, {worst.accuracy - exact:+.1f} with the worst calibrator, "
         f"{worst.calibrator}"
     )
-    print(f"4-bit weights per block against float: {blocks.accuracy - exact:+.1f} points")
+    print(
+        f"4-bit weights per block against float: {blocks.accuracy - exact:+.1f} points with "
+        f"{blocks.calibrator}"
+    )
     for bits in sorted({row.weight_bits for row in rows if row.recipe == "QAT"}, reverse=True):
         few = [row for row in rows if row.weight_bits == row.activation_bits == bits]
         trained = next(row for row in few if row.recipe == "QAT")

@@ -15,17 +15,12 @@ import pyquant as pq
 
 from .data import Digits
 from .network import Network, forward
-from .recipes import METHODS
-from .weights_only import BLOCK
+from .recipes import METHODS, methods_for
+from .weights_only import GRANULARITIES
 
 Array = npt.NDArray[Any]
 
 LAYER = "conv3"
-GRANULARITIES: dict[str, dict[str, Any]] = {
-    "tensor": {},
-    "channel": {"axis": 0},
-    f"block {BLOCK}": {"axis": -1, "block_size": BLOCK},
-}
 
 
 def lines(network: Network, data: Digits) -> Iterator[str]:
@@ -36,13 +31,12 @@ def lines(network: Network, data: Digits) -> Iterator[str]:
     weight = weight.reshape(len(weight), -1)
     for bits in (8, 4, 2):
         for name, where in GRANULARITIES.items():
-            methods = METHODS if "block_size" not in where else METHODS[:1]
-            made = [
-                pq.quantize(weight, dtype=f"int{bits}", calibration=m, **where, packed=True)
-                for m in methods
-            ]
-            stored = 8 * made[0].nbytes / made[0].size
-            errors = [pq.error(weight, q).sqnr_db for q in made]
+            made = {
+                m: pq.quantize(weight, dtype=f"int{bits}", calibration=m, **where, packed=True)
+                for m in methods_for(where)
+            }
+            stored = 8 * made["minmax"].nbytes / weight.size
+            errors = {m: pq.error(weight, q).sqnr_db for m, q in made.items()}
             yield _line(f"int{bits} {name}", f"{stored:.2f}", errors)
     yield ""
     yield f"SQNR (dB) of the input of {LAYER}, after a ReLU, per tensor, on the test images"
@@ -50,11 +44,11 @@ def lines(network: Network, data: Digits) -> Iterator[str]:
     seen, test = _inputs(network, data.calibration), _inputs(network, data.test)
     for bits in (8, 4, 2):
         for scheme in ("symmetric", "affine"):
-            params = [
-                pq.calibrate(seen, m, dtype=f"int{bits}", scheme=scheme) for m in METHODS
-            ]
-            errors = [pq.error(test, pq.quantize(test, p)).sqnr_db for p in params]
-            yield _line(f"int{bits} {scheme}", str(int(params[0].zero_point)), errors)
+            params = {
+                m: pq.calibrate(seen, m, dtype=f"int{bits}", scheme=scheme) for m in METHODS
+            }
+            errors = {m: pq.error(test, pq.quantize(test, p)).sqnr_db for m, p in params.items()}
+            yield _line(f"int{bits} {scheme}", str(int(params["minmax"].zero_point)), errors)
 
 
 def _inputs(network: Network, x: Array) -> Array:
@@ -67,5 +61,6 @@ def _header(what: str, second: str) -> str:
     return f"{what:16} {second:>13} " + " ".join(f"{name:>12}" for name in METHODS)
 
 
-def _line(name: str, second: str, errors: list[float]) -> str:
-    return f"{name:16} {second:>13} " + " ".join(f"{error:12.1f}" for error in errors)
+def _line(name: str, second: str, errors: dict[str, float]) -> str:
+    cells = (f"{errors[m]:.1f}" if m in errors else "-" for m in METHODS)
+    return f"{name:16} {second:>13} " + " ".join(f"{cell:>12}" for cell in cells)

@@ -14,12 +14,17 @@ from .dynamic import DynamicNetwork
 from .few_bits import fake_forward, learn, packed_bytes, rounded_grids
 from .network import Network, forward, weight_bytes
 from .static import StaticNetwork, calibrate_inputs
-from .weights_only import BLOCK, quantize_weights
+from .weights_only import GRANULARITIES, quantize_weights
 
 Array = npt.NDArray[Any]
 
 METHODS = ("minmax", "percentile", "mse", "entropy", "aciq_laplace", "aciq_gauss")
 FEW_BITS = (4, 3, 2)
+
+
+def methods_for(where: dict[str, Any]) -> list[str]:
+    """The calibrators that go with a granularity: a block has too few values for entropy."""
+    return [method for method in METHODS if method != "entropy" or "block_size" not in where]
 
 
 class Row(NamedTuple):
@@ -63,13 +68,10 @@ def measure(network: Network, data: Digits, qat_epochs: int = 12) -> Iterator[Ro
         static = StaticNetwork(network, inputs)
         yield row("static", method, (8, 8), static, static.weight_bytes)
 
-    rounded, nbytes = quantize_weights(network, dtype="int4", axis=-1, block_size=BLOCK)
-    name = f"weights only, block {BLOCK}"
-    yield row(name, "minmax", (4, 32), partial(forward, rounded), nbytes)
-    for granularity, axis in (("channel", 0), ("tensor", None)):
-        for method in METHODS:
+    for granularity, where in GRANULARITIES.items():
+        for method in methods_for(where):
             rounded, nbytes = quantize_weights(
-                network, dtype="int4", axis=axis, calibration=method
+                network, dtype="int4", calibration=method, **where
             )
             name = f"weights only, {granularity}"
             yield row(name, method, (4, 32), partial(forward, rounded), nbytes)

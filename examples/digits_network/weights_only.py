@@ -9,6 +9,12 @@ import pyquant as pq
 from .network import LAYERS, Network
 
 BLOCK = 32
+# A layer is (outputs, everything else): axis 0 has a scale per output.
+GRANULARITIES: dict[str, dict[str, Any]] = {
+    "tensor": {},
+    "channel": {"axis": 0},
+    f"block {BLOCK}": {"axis": -1, "block_size": BLOCK},
+}
 
 
 def quantize_weights(network: Network, **options: Any) -> tuple[Network, int]:
