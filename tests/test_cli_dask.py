@@ -238,6 +238,19 @@ def test_what_is_finished_is_recognised(cli, address, shards, plain, tmp_path): 
     assert contents(out) == contents(plain)
 
 
+def test_two_runs_do_not_meet(cli, address, shards, plain, tmp_path):  # noqa: F811
+    from pyquant.checkpoint.resumable import Unfinished
+
+    out = tmp_path / "out"
+    other = Unfinished(out, list(shards.glob("*.safetensors")), {})
+    other.open()
+    assert_refused(cli("quantize", shards, out, "--dask", address), "another run", str(out))
+    assert other.close() == 0
+    assert not unfinished(out).exists()
+    assert cli("quantize", shards, out, *OPTIONS, "--dask", address).status == 0
+    assert contents(out) == contents(plain)
+
+
 def test_refusals(cli, shards, tmp_path, monkeypatch):  # noqa: F811
     out = tmp_path / "out"
     both = cli("quantize", shards, out, "--workers", 2, "--dask", "tcp://127.0.0.1:1")

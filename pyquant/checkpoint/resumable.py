@@ -4,6 +4,7 @@ Until all shards are there they gather beside OUT, in ``.OUT.unfinished``::
 
     shards/NAME.safetensors   a finished shard: it comes here under its name when it is complete
     NAME.safetensors.json     its marker: what it was made of and how, and its own checksum
+    lock                      locked by the run that is at it
 
 A shard counts as finished when its marker fits: the same file, as it was, made with the same
 settings, and the shard's bytes are those of the checksum. Whoever dies leaves at most a temporary
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pyquant.checkpoint.replacing import replacing, swap_in
 
@@ -80,6 +81,7 @@ class Unfinished:
     """The shards of `out` until they are all there."""
 
     def __init__(self, out: Path, sources: list[Path], settings: dict[str, Any]) -> None:
+        self._lock: IO[bytes] | None = None
         self._out = Path(os.path.realpath(out))
         self.folder = self._out.with_name(f".{self._out.name}.unfinished")
         self.shards = [
@@ -88,8 +90,12 @@ class Unfinished:
         ]
 
     def open(self) -> None:
-        """Make the folder, and remove what was not finished in it."""
+        """Make the folder, unless another run is at it, and remove what was not finished."""
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock = _locked(self.folder / "lock")
+        except BlockingIOError:
+            raise OSError(f"another run is writing {self._out}") from None
         for left in self.folder.glob(".*.partial.*"):
             left.unlink(missing_ok=True)
 
@@ -98,6 +104,8 @@ class Unfinished:
         finished = len(list(self.folder.glob("[!.]*.json")))
         if not finished:
             self.discard()
+        elif self._lock:
+            self._lock.close()
         return finished
 
     def publish(self, write_index: Callable[[Path], None]) -> None:
@@ -118,6 +126,25 @@ class Unfinished:
         with suppress(OSError):
             os.rename(self.folder, leaving)
         shutil.rmtree(leaving, ignore_errors=True)
+        if self._lock:
+            self._lock.close()
+
+
+def _locked(path: Path) -> IO[bytes] | None:
+    """Open the file, locked for the life of this process where the system can do that."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    file = open(path, "ab", buffering=0)  # noqa: SIM115 - whoever unlocks closes it
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError:  # not on this file system
+        pass
+    return file
 
 
 def _made_from(source: Path, settings: dict[str, Any]) -> dict[str, Any]:

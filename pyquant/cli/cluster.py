@@ -44,15 +44,24 @@ def rewrite(cluster: Cluster, source: Checkpoint, out: Path, settings: Settings,
     unfinished.open()
     try:
         results = _results(cluster, unfinished, settings, work)
+        return _published(unfinished, results, source, work)
     except ValueError:  # the data were refused, and will be again
         unfinished.discard()
         raise
     except BaseException as stop:
         finished = unfinished.close()
         if finished and not isinstance(stop, Exception):
-            print(f"{finished} of {len(unfinished.shards)} shards are finished: the same command "
-                  f"goes on with the rest", file=sys.stderr)  # fmt: skip
+            print(
+                f"{finished} of {len(unfinished.shards)} shards are finished: the same command "
+                f"goes on with the rest",
+                file=sys.stderr,
+            )
         raise
+
+
+def _published(
+    unfinished: Unfinished, results: dict[str, dict[str, Any]], source: Checkpoint, work: Work
+) -> int:
     where: dict[str, str] = {}
     total = 0
     for shard in unfinished.shards:
