@@ -200,6 +200,31 @@ def test_nan_is_reported_and_not_fatal(tmp_path):
     assert "1 of 16 values are NaN or infinite" in page.read_text()
 
 
+def test_a_tensor_that_cannot_be_quantized_does_not_hide_the_others(tmp_path):
+    huge = np.full((2, 3), 1e300)
+    huge[0, 0] = -1e300
+    np.savez(tmp_path / "m.npz", huge=huge, good=np.eye(4))
+    out = tmp_path / "r.json"
+    done = tool("report", tmp_path / "m.npz", "--json", out)
+    assert done.returncode == 0, done.stderr
+    assert "huge: " in done.stdout
+    problems = {t["name"]: t["problem"] for t in json.loads(out.read_text())["tensors"]}
+    assert problems["good"] is None and "float32" in problems["huge"]
+
+
+def test_bfloat16_is_read(tmp_path):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = np.random.default_rng(0).standard_normal((8, 64)).astype(ml_dtypes.bfloat16)
+    pq.save(tmp_path / "m.safetensors", {"x": x})
+    out = tmp_path / "r.json"
+    done = tool("report", tmp_path / "m.safetensors", "--json", out)
+    assert done.returncode == 0, done.stderr
+    tree = json.loads(out.read_text())
+    assert tree["tensors"][0]["dtype"] == "bfloat16"
+    found = result(tree, "x", "int8 / channel / minmax")
+    assert found["sqnr_db"] == pq.error(x, pq.quantize(x, axis=0)).sqnr_db
+
+
 def test_folders_npz_and_npy_are_read(tensors, tmp_path):
     shards = tmp_path / "shards"
     shards.mkdir()

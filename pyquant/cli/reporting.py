@@ -82,8 +82,13 @@ def _tensor(name: str, x: Array, recipes: list[Recipe]) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": name, "shape": list(x.shape), "bytes": x.nbytes}
     nonfinite = x.size - int(np.count_nonzero(np.isfinite(x)))
     if nonfinite:
-        entry["problem"] = f"{nonfinite} of {x.size} values are NaN or infinite"
-        return entry | {"results": []}
+        return entry | {
+            "problem": f"{nonfinite} of {x.size} values are NaN or infinite", "results": [],
+        }  # fmt: skip
+    try:
+        results = [measured(x, recipe) for recipe in recipes if recipe.fits(x.shape)]
+    except ValueError as error:  # a range beyond float32, say: the others are still worth a look
+        return entry | {"problem": str(error), "results": []}
     wide = x.astype(np.float64 if x.dtype == np.float64 else np.float32, copy=False)
     low, high = float(wide.min()), float(wide.max())
     counts, _ = np.histogram(wide, BINS, (low, high) if low < high else (low - 0.5, high + 0.5))
@@ -94,7 +99,7 @@ def _tensor(name: str, x: Array, recipes: list[Recipe]) -> dict[str, Any]:
         "mean": finite(wide.mean(dtype=np.float64)),
         "rms": finite(math.sqrt(np.mean(np.square(wide, dtype=np.float64)))),
         "histogram": counts.tolist(),
-        "results": [measured(x, recipe) for recipe in recipes if recipe.fits(x.shape)],
+        "results": results,
     }
 
 
