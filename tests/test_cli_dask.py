@@ -64,7 +64,7 @@ def plain(cli, shards, tmp_path):  # noqa: F811
 def address():
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1",
-        dashboard_address=None, memory_limit=0,
+        dashboard_address="127.0.0.1:0", memory_limit=0,
     ) as local:  # fmt: skip
         yield local.scheduler_address
 

@@ -39,7 +39,7 @@ def cluster():
     """Two processes of one thread each, on this machine."""
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1",
-        dashboard_address=None, memory_limit=0,
+        dashboard_address="127.0.0.1:0", memory_limit=0,
     ) as local:  # fmt: skip
         yield local
 

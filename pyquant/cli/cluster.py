@@ -168,7 +168,7 @@ def _client(cluster: Cluster, shards: int) -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port
             memory_limit=0,  # a worker holds a tensor or two, whatever share of memory that is
             env={"PYQUANT_NUM_THREADS": str(max(1, pq.get_num_threads() // workers))},
             silence_logs=logging.CRITICAL,
