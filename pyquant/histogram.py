@@ -51,7 +51,10 @@ class Density(NamedTuple):
 
 
 class Histogram:
-    """Counts per channel (one channel: per tensor), with smallest and largest value."""
+    """Counts per channel (one channel: per tensor), with smallest and largest value.
+
+    Without samples those are infinity and -infinity.
+    """
 
     __slots__ = ("counts", "exponent", "high", "low")
 
@@ -62,9 +65,9 @@ class Histogram:
     def of(cls, x: Array, code: int, layout: Layout, half: int, omit: bool) -> Histogram:
         """Of a C-contiguous float array, per channel of the layout (which has no blocks)."""
         channels = layout[1]
-        counts = np.zeros((channels, 2 * half + 1), np.uint64)
-        exponent = np.full(channels, LEAST_EXPONENT, np.int32)
-        low, high = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
+        counts = np.empty((channels, 2 * half + 1), np.uint64)
+        exponent = np.empty(channels, np.int32)
+        low, high = np.empty(channels, np.float32), np.empty(channels, np.float32)
         status = _cpu.histogram(x, code, layout, omit, half, counts, exponent, low, high)
         if status:
             refuse(status, x=x, x_code=code)
@@ -77,23 +80,23 @@ class Histogram:
     def merge(self, other: Histogram) -> None:
         """Add the samples of a histogram with as many channels and bins."""
         exponent = np.maximum(self.exponent, other.exponent)
-        mine, theirs = (np.asarray(h.counts.any(axis=1)) for h in (self, other))
         self.counts = _widened(self.counts, exponent - self.exponent)
         self.counts += _widened(other.counts, exponent - other.exponent)
         self.exponent = exponent
-        self.low = _either(np.minimum(self.low, other.low), self.low, other.low, mine, theirs)
-        self.high = _either(np.maximum(self.high, other.high), self.high, other.high, mine, theirs)
+        self.low = np.minimum(self.low, other.low)
+        self.high = np.maximum(self.high, other.high)
 
     def is_sound(self) -> bool:
-        """Are the extremes finite, and in the outermost bins that are not empty?"""
-        if not np.isfinite([self.low, self.high]).all():
-            return False
+        """Are the extremes in the outermost bins that are not empty?"""
         for channel, counts in enumerate(self.counts):
             used = np.flatnonzero(counts) - self.half
+            ends = float(self.low[channel]), float(self.high[channel])
             if not used.size:
-                used = np.zeros(1, np.int64)
-            ends = [self._bin(channel, float(end[channel])) for end in (self.low, self.high)]
-            if ends != [used[0], used[-1]]:
+                if ends != (math.inf, -math.inf):
+                    return False
+            elif not all(map(math.isfinite, ends)):
+                return False
+            elif [self._bin(channel, end) for end in ends] != [used[0], used[-1]]:
                 return False
         return True
 
@@ -127,12 +130,6 @@ class Histogram:
             np.concatenate([counts[index + half], np.ones(known.size)]),
             zeros,
         )
-
-
-def _either(both: Array, mine: Array, theirs: Array, have: Array, they_have: Array) -> Array:
-    """Extremes of two, where a channel without samples (extremes 0 and 0) does not count."""
-    result: Array = np.where(have & they_have, both, np.where(they_have, theirs, mine))
-    return result
 
 
 def _widened(counts: Array, octaves: npt.NDArray[np.int32]) -> Array:

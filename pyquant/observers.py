@@ -239,6 +239,8 @@ class Observer:
         ends = np.zeros((2, len(histogram.exponent)), np.float32)
         for channel in range(len(histogram.exponent)):
             low, high = float(histogram.low[channel]), float(histogram.high[channel])
+            if low > high:
+                continue
             if low < high:
                 low, high = clip(histogram, channel, self._grid, self._scheme, self._percentile)
             ends[:, channel] = np.clip((low, high), -_MOST, _MOST)

@@ -91,9 +91,10 @@ pq_status pq_absmax(const void *x, pq_type type, const pq_layout *layout, int om
 /* Histograms: 2 * half + 1 counts a parameter, of bins 2^exponent wide; layouts have no blocks. The count in the
  * middle is that of zeros, the i-th after it that of x in [(i - 1), i) * 2^exponent, the i-th before it that of their
  * negatives. half is a power of two from 16 to 2^24, and the exponent the smallest from -126 on with max |x| <
- * half * 2^exponent; float64 counts as the nearest float32. low and high as in pq_range. A caller that merges
- * histograms widens the one of smaller exponent, bin i >= 1 to (i - 1) / 2 + 1, and has the same counts as if all had
- * been one array: floor(floor(t) / 2) = floor(t / 2). On errors the outputs are not to be used. */
+ * half * 2^exponent; float64 counts as the nearest float32. low and high are the smallest and the largest value, and
+ * infinity and -infinity where there is none. A caller that merges histograms widens the one of smaller exponent, bin
+ * i >= 1 to (i - 1) / 2 + 1, and has the same counts as if all had been one array: floor(floor(t) / 2) = floor(t / 2).
+ * On errors the outputs are not to be used. */
 pq_status pq_histogram(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, size_t half,
                        uint64_t *counts, int32_t *exponent, float *low, float *high);
 
