@@ -92,6 +92,9 @@ def histogram(
 def histogram_error(
     low: _Array, high: _Array, density: _Array, scale: float, lowest: int, highest: int
 ) -> float: ...
+def histogram_divergence(
+    counts: _Array, half: int, codes: int, first: int, divergence: _Array
+) -> int: ...
 def find_nonfinite(x: _Array, x_type: int) -> int: ...
 def choose_params(
     alpha: _Array,

@@ -151,6 +151,15 @@ def histogram_error(cnp.ndarray low, cnp.ndarray high, cnp.ndarray density, doub
     return error
 
 
+def histogram_divergence(cnp.ndarray counts, size_t half, size_t codes, size_t first, cnp.ndarray divergence):
+    cdef int status
+    cdef size_t clips = cnp.PyArray_SIZE(divergence)
+    with nogil:
+        status = pq_histogram_divergence(<uint64_t *>data(counts), half, codes, first, clips,
+                                         <double *>data(divergence))
+    return status
+
+
 def find_nonfinite(cnp.ndarray x, int x_type):
     cdef size_t n = cnp.PyArray_SIZE(x), found
     with nogil:

@@ -103,6 +103,13 @@ pq_status pq_histogram(const void *x, pq_type type, const pq_layout *layout, int
 pq_status pq_histogram_error(const double *low, const double *high, const double *density, size_t n, double scale,
                              int32_t lowest, int32_t highest, double *error);
 
+/* For clips of first, first + 1, ... bins on either side of zero: sum P log(P / Q), where P is the distribution of the
+ * clipped data over the bins, and Q that of the data inside, spread evenly over the bins of each code that P fills; code
+ * k of -codes ... codes has the bins nearest to k * clip / codes. Infinite where Q is empty and P is not. codes <=
+ * first, and first + clips - 1 <= half. */
+pq_status pq_histogram_divergence(const uint64_t *counts, size_t half, size_t codes, size_t first, size_t clips,
+                                  double *divergence);
+
 /* The index of the first NaN or infinity, or n. */
 size_t pq_find_nonfinite(const void *x, pq_type type, size_t n);
 

@@ -192,6 +192,12 @@ static void parameters(void)
     CHECK(pq_histogram_error(wide, NULL, wide, 1, 1.0, 0, 7, wide), PQ_ERROR_ARGUMENT);
     CHECK(pq_histogram_error(wide, wide, wide, 1, 1.0, 8, 7, wide), PQ_ERROR_ARGUMENT);
     CHECK(pq_histogram_error(NULL, NULL, NULL, 0, 1.0, 0, 7, &nothing), PQ_OK);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 3, 1, &nothing), PQ_OK);
+    CHECK(pq_histogram_divergence(NULL, 16, 3, 3, 1, &nothing), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 3, 1, NULL), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 2, 1, &nothing), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_divergence(counts, 16, 0, 3, 1, &nothing), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 3, 15, &nothing), PQ_ERROR_ARGUMENT);
     wide[3] = -1e300;
     CHECK(pq_histogram(wide, PQ_F64, &tensor, 0, 16, counts, exponents, low, high), PQ_ERROR_RANGE);
     wide[3] = -1e300;
@@ -236,7 +242,9 @@ static void memory(void)
     CHECK(pq_range(x, PQ_F32, &columns, 0, low, high), PQ_ERROR_MEMORY);
     static uint64_t counts[33];
     static int32_t exponents[1];
+    double divergence;
     CHECK(pq_histogram(x, PQ_F32, &tensor, 0, 16, counts, exponents, low, high), PQ_ERROR_MEMORY);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 3, 1, &divergence), PQ_ERROR_MEMORY);
     CHECK(pq_absmax(x, PQ_F32, &tensor, 0, high), PQ_ERROR_MEMORY);
     CHECK(pq_dynamic_quantize(x, PQ_F32, q, PQ_I8, &columns, PQ_AFFINE, -128, 127, scale, zero_point), PQ_ERROR_MEMORY);
     CHECK(pq_dynamic_quantize(x, PQ_F32, q, PQ_I8, &blocks, PQ_AFFINE, -128, 127, scale, zero_point), PQ_ERROR_MEMORY);
