@@ -1,4 +1,4 @@
-"""`python -m bench elementwise | overhead | checkpoint | import`."""
+"""`python -m bench elementwise | overhead | calibration | checkpoint | import`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--check", action="store_true", help="exit with status 1 where a target is missed"
         )
+    sub = commands.add_parser("calibration", help="observers beside other libraries' calibrators")
+    sub.add_argument("--batches", type=int, default=100)
+    sub.add_argument("--size", type=lambda text: int(float(text)), default=1_000_000)
+    sub.add_argument("--rounds", type=int, default=3)
+    sub.add_argument("--threads", type=int, help="for pyquant and PyTorch (default: all)")
+    sub.add_argument("--no-peers", action="store_true", help="pyquant alone")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write the table")
     sub = commands.add_parser("checkpoint", help="a 2 GB file through the command line")
     sub.add_argument("--gigabytes", type=float, default=2.0)
     sub.add_argument("--rounds", type=int, default=5)
@@ -52,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bench import import_time
 
         return 0 if import_time.run(given.rounds) else 1
+    if given.command == "calibration":
+        from bench import calibration
+
+        met = calibration.run(
+            given.batches, given.size, given.rounds, given.threads, given.json, not given.no_peers
+        )
+        return 0 if met else 1
     if given.command == "checkpoint":
         from bench import checkpoint
 

@@ -51,6 +51,10 @@ typedef void pq_fake_quantize_grad_columns_fn(const void *g, const void *x, void
                                                  const int32_t *zero_point, int32_t qmin, int32_t qmax,
                                                  double *dscale, double *dzero_point);
 
+/* The bins of finite x: 0 for zeros, else sign(x) * (floor(|x| / width) + 1), where inverse_width is a power of two
+ * and 1 / width, and |x| / width is below 2^30. float64 is rounded to float32 first. */
+typedef void pq_bins_fn(const void *x, size_t n, float inverse_width, int32_t *bin);
+
 typedef void pq_requantize_fn(const int32_t *acc, void *q, size_t n, float multiplier, int32_t zero_point,
                                  int32_t qmin, int32_t qmax, pq_requantize_mode mode);
 

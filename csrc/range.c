@@ -180,7 +180,7 @@ pq_status pq_range_of(const void *x, pq_type type, const pq_layout *layout, int 
     return PQ_OK;
 }
 
-static double value_at(const void *x, size_t i, pq_type type)
+double pq_value_at(const void *x, size_t i, pq_type type)
 {
     union {
         double d;
@@ -205,7 +205,7 @@ static void range_omitting(const void *x, pq_type type, const pq_layout *l, floa
         for (size_t c = 0; c < l->axis; c++)
             for (size_t k = 0; k < l->inner; k++, i++) {
                 const size_t p = l->block ? (o * blocks + c / l->block) * l->inner + k : c;
-                const double v = value_at(x, i, type);
+                const double v = pq_value_at(x, i, type);
                 if (isfinite(v)) fold(low + p, high + p, (float)v, (float)v);
             }
     for (size_t p = 0; p < params; p++)
@@ -254,6 +254,6 @@ pq_status pq_absmax(const void *x, pq_type type, const pq_layout *layout, int om
 size_t pq_find_nonfinite(const void *x, pq_type type, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(value_at(x, i, type))) return i;
+        if (!isfinite(pq_value_at(x, i, type))) return i;
     return n;
 }

@@ -16,4 +16,7 @@ pq_range_kernels pq_find_range(pq_type type);
 /* low and high per parameter of a non-empty array; PQ_ERROR_NONFINITE as soon as something is not finite. */
 pq_status pq_range_of(const void *x, pq_type type, const pq_layout *layout, int absolute, float *low, float *high);
 
+/* Element i as a double. */
+double pq_value_at(const void *x, size_t i, pq_type type);
+
 #endif

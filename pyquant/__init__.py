@@ -9,6 +9,7 @@ from pyquant.array import QuantizedArray, QuantParams, dequantize, quantize  # n
 from pyquant.calibration import calibrate, choose_params  # noqa: E402
 from pyquant.files import load, save  # noqa: E402
 from pyquant.metrics import QuantizationError, error  # noqa: E402
+from pyquant.observers import Observer  # noqa: E402
 from pyquant.runtime import (  # noqa: E402
     get_include,
     get_lib,
@@ -20,6 +21,7 @@ from pyquant.runtime import (  # noqa: E402
 from pyquant.training import fake_quantize, fake_quantize_grad  # noqa: E402
 
 __all__ = [
+    "Observer",
     "QuantParams",
     "QuantizationError",
     "QuantizedArray",

@@ -187,6 +187,15 @@ def first_bad_scale(scale: Array) -> str:
     return str(scale[bad].flat[0])
 
 
+def nonfinite_sentence(index: tuple[int, ...], value: Any) -> str:
+    """Why calibration data with this value in this place is refused."""
+    where = index[0] if len(index) == 1 else index
+    return (
+        f"calibration data must be finite, and x[{where}] is {value}; "
+        f"nan_policy='omit' passes over such values"
+    )
+
+
 def refuse(
     status: int,
     *,
@@ -214,11 +223,7 @@ def refuse(
     if status == _cpu.ERROR_NONFINITE and x is not None:
         flat = int(_cpu.find_nonfinite(x, x_code))
         index = tuple(int(i) for i in np.unravel_index(flat, x.shape))
-        where = index[0] if len(index) == 1 else index
-        raise ValueError(
-            f"calibration data must be finite, and x[{where}] is {x[index]}; "
-            f"nan_policy='omit' passes over such values"
-        )
+        raise ValueError(nonfinite_sentence(index, x[index]))
     if status == _cpu.ERROR_RANGE:
         raise ValueError("the range of x must be finite in float32, and it goes beyond")
     raise ValueError(f"the arguments were refused (status {status})")

@@ -78,6 +78,23 @@ def minmax(
     x: _Array, x_type: int, layout: _Layout, omit: bool, low: _Array, high: _Array
 ) -> int: ...
 def absmax(x: _Array, x_type: int, layout: _Layout, omit: bool, high: _Array) -> int: ...
+def histogram(
+    x: _Array,
+    x_type: int,
+    layout: _Layout,
+    omit: bool,
+    half: int,
+    counts: _Array,
+    exponent: _Array,
+    low: _Array,
+    high: _Array,
+) -> int: ...
+def histogram_error(
+    low: _Array, high: _Array, density: _Array, scale: float, lowest: int, highest: int
+) -> float: ...
+def histogram_divergence(
+    counts: _Array, half: int, codes: int, first: int, divergence: _Array
+) -> int: ...
 def find_nonfinite(x: _Array, x_type: int) -> int: ...
 def choose_params(
     alpha: _Array,

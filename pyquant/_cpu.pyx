@@ -6,7 +6,7 @@ GIL and returns the status as an int (0: fine). Layouts are the four numbers (ou
 _cuda.py has the same names and signatures.
 """
 cimport numpy as cnp
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uintptr_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint64_t, uintptr_t
 
 from pyquant.capi cimport *
 
@@ -129,6 +129,34 @@ def absmax(cnp.ndarray x, int x_type, tuple layout, bint omit, cnp.ndarray high)
     cdef int status
     with nogil:
         status = pq_absmax(data(x), <pq_type>x_type, &l, omit, <float *>data(high))
+    return status
+
+
+def histogram(cnp.ndarray x, int x_type, tuple layout, bint omit, size_t half, cnp.ndarray counts,
+              cnp.ndarray exponent, cnp.ndarray low, cnp.ndarray high):
+    cdef pq_layout l = layout_of(layout)
+    cdef int status
+    with nogil:
+        status = pq_histogram(data(x), <pq_type>x_type, &l, omit, half, <uint64_t *>data(counts),
+                              <int32_t *>data(exponent), <float *>data(low), <float *>data(high))
+    return status
+
+
+def histogram_error(cnp.ndarray low, cnp.ndarray high, cnp.ndarray density, double scale, int lowest, int highest):
+    cdef double error = 0.0
+    cdef size_t n = cnp.PyArray_SIZE(low)
+    with nogil:
+        pq_histogram_error(<double *>data(low), <double *>data(high), <double *>data(density), n, scale, lowest,
+                           highest, &error)
+    return error
+
+
+def histogram_divergence(cnp.ndarray counts, size_t half, size_t codes, size_t first, cnp.ndarray divergence):
+    cdef int status
+    cdef size_t clips = cnp.PyArray_SIZE(divergence)
+    with nogil:
+        status = pq_histogram_divergence(<uint64_t *>data(counts), half, codes, first, clips,
+                                         <double *>data(divergence))
     return status
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from pyquant import _cpu, ops
 from pyquant._arguments import Array, layout_of, params_shape, refuse, zero_point_input
+from pyquant._backend import is_dask
 from pyquant._grid import Grid, default_narrow, grid_of
 from pyquant.calibration import calibrate
 
@@ -234,6 +235,14 @@ class QuantizedArray:
     # NumPy hands arithmetic back, so that q + 1 is a TypeError and not a silent wrong number.
     __array_ufunc__ = None
 
+    def __new__(cls, data: Any, *_: Any, **__: Any) -> QuantizedArray:
+        """A Dask array makes the lazy kind."""
+        if cls is QuantizedArray and type(data) is not np.ndarray and is_dask(data):
+            from pyquant._lazy import LazyQuantizedArray
+
+            return _new(LazyQuantizedArray)
+        return _new(cls)
+
     def __init__(
         self,
         data: Array,
@@ -415,6 +424,7 @@ def quantize(
     Parameters
     ----------
     x : array of float16, bfloat16, float32 or float64
+        Of NumPy, or of Dask: then the result is lazy, chunk by chunk.
     params : QuantParams, optional
         Parameters made earlier ("static"). The arguments that describe parameters must then be
         left alone.
@@ -454,6 +464,16 @@ def quantize(
     array([[127, -64],
            [ 63, 127]], dtype=int8)
     """
+    if params is not None:
+        described = (dtype, scheme, narrow_range, axis, block_size, calibration)
+        _check_static(params, described, options)
+    if type(x) is not np.ndarray and is_dask(x):
+        from pyquant import _dask
+
+        return _dask.quantize(
+            x, params, packed=packed, out=out, calibration=calibration, dtype=dtype,
+            scheme=scheme, narrow_range=narrow_range, axis=axis, block_size=block_size, **options,
+        )  # fmt: skip
     if params is None and calibration == "minmax" and not options:
         grid = grid_of(dtype, default_narrow(narrow_range, dtype, scheme))
         made = ops.dynamic_quantize(
@@ -471,21 +491,26 @@ def quantize(
             x, calibration, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
             block_size=block_size, **options,
         )  # fmt: skip
-    else:
-        if not isinstance(params, QuantParams):
-            raise TypeError(f"params must be QuantParams or None, not {type(params).__name__}")
-        described = (dtype, scheme, narrow_range, axis, block_size, calibration)
-        if described != ("int8", "symmetric", None, None, None, "minmax") or options:
-            raise ValueError(
-                "params must be the only description of the quantization: leave dtype, scheme, "
-                "narrow_range, axis, block_size and calibration alone"
-            )
+    elif type(params) is not QuantParams and is_dask(params):
+        raise TypeError("params must have values where x has: params.compute()")
     codes = ops.quantize_linear(
         x, params.scale, params.zero_point, dtype=params.dtype, narrow_range=params.narrow_range,
         axis=params.axis, block_size=params.block_size, out=out,
     )  # fmt: skip
     q = QuantizedArray._of(codes, params)
     return q.pack() if packed else q
+
+
+def _check_static(
+    params: QuantParams, described: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    if not isinstance(params, QuantParams):
+        raise TypeError(f"params must be QuantParams or None, not {type(params).__name__}")
+    if described != ("int8", "symmetric", None, None, None, "minmax") or options:
+        raise ValueError(
+            "params must be the only description of the quantization: leave dtype, scheme, "
+            "narrow_range, axis, block_size and calibration alone"
+        )
 
 
 def dequantize(q: QuantizedArray, dtype: Any = "float32", out: Array | None = None) -> Array:
@@ -515,6 +540,10 @@ def dequantize(q: QuantizedArray, dtype: Any = "float32", out: Array | None = No
             f"q must be a QuantizedArray, not {type(q).__name__}; "
             f"ops.dequantize_linear takes plain arrays"
         )
+    if type(q) is not QuantizedArray and is_dask(q):
+        from pyquant import _dask
+
+        return _dask.dequantize(q, dtype, out)  # type: ignore[no-any-return]
     p = q.params
     return ops.dequantize_linear(
         q.unpack().data, p.scale, p.zero_point, axis=p.axis, block_size=p.block_size,

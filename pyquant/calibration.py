@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import numpy.typing as npt
 
 from pyquant import ops
+from pyquant._backend import is_dask
 from pyquant._grid import default_narrow, grid_of
 
 if TYPE_CHECKING:
     from pyquant.array import QuantParams
 
-_METHODS = ("minmax",)
+METHODS = (
+    "minmax", "moving_average", "percentile", "mse", "entropy", "aciq_laplace", "aciq_gauss",
+)  # fmt: skip
 
 
 def choose_params(
@@ -75,6 +80,9 @@ def calibrate(
     axis: int | None = None,
     block_size: int | None = None,
     nan_policy: str = "raise",
+    percentile: float | tuple[float, float] = 99.99,
+    bins: int = 2048,
+    momentum: float = 0.9,
 ) -> QuantParams:
     """Choose parameters from data.
 
@@ -82,12 +90,29 @@ def calibrate(
     ----------
     x : float array
     method : str
-        "minmax": the range from the smallest to the largest value (symmetric: the largest
-        absolute value).
+        How the range is chosen:
+
+        - "minmax": from the smallest to the largest value (symmetric: the largest absolute value).
+        - "moving_average": the exponential moving average of the batches' "minmax". It depends on
+          the order of batches; of one array it is "minmax".
+        - "percentile": between two percentiles.
+        - "mse": the least expected squared error of the quantized values.
+        - "entropy": the least Kullback-Leibler divergence of the quantized distribution.
+        - "aciq_laplace", "aciq_gauss": the least expected squared error if the data were Laplace's
+          or Gauss's with the mean and spread measured; data on one side of 0 are taken for half
+          of such a density.
     dtype, scheme, narrow_range, axis, block_size
-        As in `pyquant.quantize`.
+        As in `pyquant.quantize`. "entropy" takes no `block_size`: a block has too few
+        samples.
     nan_policy : "raise" or "omit"
         What NaN and infinities do.
+    percentile : float or (low, high)
+        In percent; 99.99 means (0.01, 99.99). A symmetric range ends at the larger of the two.
+    bins : int
+        Between 0 and the largest absolute value there are so many or up to twice as many: all
+        methods but the first two know the data to the width of a bin.
+    momentum : float
+        What remains of the moving average at every new batch.
 
     Raises
     ------
@@ -96,15 +121,39 @@ def calibrate(
     ValueError
         `x` holds NaN or infinity, or an argument is out of its range.
 
+    See Also
+    --------
+    Observer : the same for data that come in batches.
+
     Examples
     --------
     >>> import numpy as np, pyquant as pq
     >>> pq.calibrate(np.float32([-1.0, 3.0]), dtype="uint8", scheme="affine")
     QuantParams(scale=0.0156862754, zero_point=64, dtype='uint8')
     """
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
-    low, high = ops.minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)
+    if is_dask(x):
+        from pyquant import _dask
+
+        return _dask.calibrate(
+            x, method, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
+            block_size=block_size, nan_policy=nan_policy, percentile=percentile, bins=bins,
+            momentum=momentum,
+        )  # fmt: skip
+    if method == "minmax":
+        low, high = ops.minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)
+    else:
+        from pyquant import blocks
+        from pyquant.observers import Observer
+
+        observer = partial(
+            Observer, method, dtype=dtype, scheme=scheme, narrow_range=narrow_range,
+            nan_policy=nan_policy, percentile=percentile, bins=bins, momentum=momentum,
+        )  # fmt: skip
+        if block_size is None or axis is None or method not in blocks.METHODS:
+            return observer(axis=axis, block_size=block_size).update(x).params()
+        observer(axis=0)  # are its arguments right?
+        ops.minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)  # and the data?
+        low, high = blocks.ranges(np.asarray(x), axis, block_size, bins, partial(observer, axis=0))
     return choose_params(
         low, high, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
         block_size=block_size,

@@ -1,5 +1,5 @@
 # The C API, for Cython: `from pyquant.capi cimport pq_quantize`, with pyquant.get_include() and get_lib().
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 cdef extern from "pyquant.h" nogil:
     ctypedef enum pq_status:
@@ -63,6 +63,12 @@ cdef extern from "pyquant.h" nogil:
     pq_status pq_range(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, float *low,
                        float *high)
     pq_status pq_absmax(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, float *absmax)
+    pq_status pq_histogram(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, size_t half,
+                           uint64_t *counts, int32_t *exponent, float *low, float *high)
+    pq_status pq_histogram_error(const double *low, const double *high, const double *density, size_t n, double scale,
+                                 int32_t lowest, int32_t highest, double *error)
+    pq_status pq_histogram_divergence(const uint64_t *counts, size_t half, size_t codes, size_t first, size_t clips,
+                                      double *divergence)
     size_t pq_find_nonfinite(const void *x, pq_type type, size_t n)
     pq_status pq_choose_params(const float *alpha, const float *beta, size_t n, pq_scheme scheme, int32_t qmin,
                                int32_t qmax, float *scale, int32_t *zero_point)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyquant._backend import is_dask
 from pyquant.array import QuantizedArray
 
 # pyquant.checkpoint is imported inside the functions: it costs more than the rest of the package.
@@ -75,6 +76,8 @@ def _check_item(name: object, value: object) -> None:
         raise TypeError(
             f"tensor {name!r} is a {type(value).__name__}, allowed are QuantizedArray and ndarray"
         )
+    if is_dask(value):
+        raise TypeError(f"tensor {name!r} must have values to be saved: .compute() it")
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | npt.NDArray[Any]]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pyquant import ops
 from pyquant._arguments import Array, float_input
+from pyquant._backend import is_dask
 from pyquant.array import QuantizedArray
 
 _CHUNK = 1 << 16
@@ -42,7 +43,8 @@ def error(x: npt.ArrayLike, q: QuantizedArray | npt.ArrayLike) -> QuantizationEr
     Returns
     -------
     QuantizationError
-        Named tuple (mse, sqnr_db, max_abs, cosine, clipped), summed in float64.
+        Named tuple (mse, sqnr_db, max_abs, cosine, clipped), summed in float64. Where x or q is a
+        Dask array its numbers are lazy, and ``dask.compute`` takes the tuple.
 
     Raises
     ------
@@ -58,13 +60,30 @@ def error(x: npt.ArrayLike, q: QuantizedArray | npt.ArrayLike) -> QuantizationEr
     >>> round(pq.error(x, pq.quantize(x)).sqnr_db, 1)
     48.1
     """
+    if is_dask(x) or is_dask(q):
+        from pyquant import _dask
+
+        return _dask.error(x, q)
+    return figures(sums_of(x, q))
+
+
+SUMS = 7
+"""How many numbers `sums_of` gives."""
+
+
+def sums_of(x: npt.ArrayLike, q: QuantizedArray | npt.ArrayLike) -> Array:
+    """What `figures` needs of arrays: numbers that add up over parts, but the last, a maximum.
+
+    Sums of (x - q)^2, x^2, q^2 and x q; elements within the grid's range; elements; largest
+    |x - q|.
+    """
     array, _ = float_input(x)
     if isinstance(q, QuantizedArray):
         real = q.dequantize()
-        clipped = _clipped(array, q)
+        inside = _inside(array, q)
     else:
         real, _ = float_input(q, "q")
-        clipped = 0.0
+        inside = array.size
     if real.shape != array.shape:
         raise ValueError(f"q must have x's shape {array.shape}, not {real.shape}")
     noise = signal = other = product = worst = 0.0
@@ -78,12 +97,18 @@ def error(x: npt.ArrayLike, q: QuantizedArray | npt.ArrayLike) -> QuantizationEr
         other += float(np.sum(b * b))
         product += float(np.sum(a * b))
         worst = float(np.maximum(worst, np.max(np.abs(difference))))
+    return np.array([noise, signal, other, product, inside, array.size, worst], np.float64)
+
+
+def figures(sums: Array) -> QuantizationError:
+    """The measures from their sums."""
+    noise, signal, other, product, inside, size, worst = map(float, sums)
     return QuantizationError(
-        mse=noise / array.size if array.size else 0.0,
+        mse=noise / size if size else 0.0,
         sqnr_db=_decibels(signal, noise),
         max_abs=worst,
         cosine=_cosine(product, signal, other),
-        clipped=clipped,
+        clipped=1.0 - inside / size if size else 0.0,
     )
 
 
@@ -99,13 +124,13 @@ def _cosine(product: float, a: float, b: float) -> float:
     return product / (math.sqrt(a) * math.sqrt(b))
 
 
-def _clipped(x: Array, q: QuantizedArray) -> float:
-    """The fraction whose nearest integer is off the grid: a straight-through gradient of 0."""
+def _inside(x: Array, q: QuantizedArray) -> int:
+    """How many have their nearest integer on the grid: a straight-through gradient of 1."""
     if x.size == 0:
-        return 0.0
+        return 0
     p = q.params
     inside, _, _ = ops.fake_quantize_grad_linear(
         np.ones(x.shape, np.float32), x, p.scale, p.zero_point, dtype=p.dtype,
         narrow_range=p.narrow_range, axis=p.axis, block_size=p.block_size,
     )  # fmt: skip
-    return 1.0 - float(np.count_nonzero(inside)) / x.size
+    return int(np.count_nonzero(inside))

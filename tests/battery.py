@@ -53,6 +53,9 @@ def elementwise(name, shape, where):
             *(v for scheme in ("symmetric", "affine")
               for p in [pq.calibrate(x, scheme=scheme, **place)]
               for v in (p.scale, p.zero_point)))  # fmt: skip
+        if block_size is None:
+            observer = pq.Observer("mse", axis=axis, bins=200).update(x)
+            yield f"histogram/{type_name}", digest(*observer.state().values(), *observer.range())
         x.flat[:4] = [np.nan, np.inf, -np.inf, -0.0]
         for dtype in STORAGE if name == "small" else ["int8", "uint16"]:
             params = random_params(random_generator(where), params_shape, *reference.grid(dtype))

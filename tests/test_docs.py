@@ -17,7 +17,10 @@ import pytest
 import pyquant as pq
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "csrc/simd/README.md"]
+PAGES = [
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "csrc/simd/README.md",
+    "docs/dask.md",
+]  # fmt: skip
 IMAGINED = ("negate", "pack/avx512vnni")  # the examples of CONTRIBUTING's recipes
 RESULT = re.compile(r"^(?P<code>.*?)\s+# -> (?P<shown>.*)$", re.MULTILINE)
 
@@ -26,15 +29,15 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
 
-def readme_python() -> dict[str, object]:
-    """Run the README's Python from top to bottom in one namespace, checking what it shows."""
+def page_python(page: str) -> dict[str, object]:
+    """Run a page's Python from top to bottom in one namespace, checking what it shows."""
     names: dict[str, object] = {}
-    for block in blocks("README.md", "python"):
+    for block in blocks(page, "python"):
         shown = {m["code"]: m["shown"] for m in RESULT.finditer(block)}
         for statement in ast.parse(block).body:
             source = ast.get_source_segment(block, statement)
             if source not in shown:
-                exec(compile(ast.Module([statement], []), "README.md", "exec"), names)
+                exec(compile(ast.Module([statement], []), page, "exec"), names)
                 continue
             value = eval(source, names)
             assert repr(value) == shown.pop(source), source
@@ -45,7 +48,7 @@ def readme_python() -> dict[str, object]:
 def test_readme_python_shows_what_it_gives(tmp_path, monkeypatch):
     pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
-    names = readme_python()
+    names = page_python("README.md")
     back = pq.load(tmp_path / "model.safetensors")
     assert np.array_equal(back["layer.weight"].data, pq.quantize(names["w"], axis=0).data)
 

@@ -88,6 +88,28 @@ pq_status pq_range(const void *x, pq_type type, const pq_layout *layout, int omi
 /* The largest absolute value per parameter. */
 pq_status pq_absmax(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, float *absmax);
 
+/* Histograms: 2 * half + 1 counts a parameter, of bins 2^exponent wide; layouts have no blocks. The count in the
+ * middle is that of zeros, the i-th after it that of x in [(i - 1), i) * 2^exponent, the i-th before it that of their
+ * negatives. half is a power of two from 16 to 2^24, and the exponent the smallest from -126 on with max |x| <
+ * half * 2^exponent; float64 counts as the nearest float32. low and high are the smallest and the largest value, and
+ * infinity and -infinity where there is none. A caller that merges histograms widens the one of smaller exponent, bin
+ * i >= 1 to (i - 1) / 2 + 1, and has the same counts as if all had been one array: floor(floor(t) / 2) = floor(t / 2).
+ * On errors the outputs are not to be used. */
+pq_status pq_histogram(const void *x, pq_type type, const pq_layout *layout, int omit_nonfinite, size_t half,
+                       uint64_t *counts, int32_t *exponent, float *low, float *high);
+
+/* The summed squared error of rounding to scale * (lowest ... highest) what is evenly spread from low[i] to high[i],
+ * density[i] samples a unit, i < n. |low| and |high| below 2^50 * scale. */
+pq_status pq_histogram_error(const double *low, const double *high, const double *density, size_t n, double scale,
+                             int32_t lowest, int32_t highest, double *error);
+
+/* For clips of first, first + 1, ... bins on either side of zero: sum P log(P / Q), where P is the distribution of the
+ * clipped data over the bins, and Q that of the data inside, spread evenly over the bins of each code that P fills; code
+ * k of -codes ... codes has the bins nearest to k * clip / codes. Infinite where Q is empty and P is not. codes <=
+ * first, and first + clips - 1 <= half. */
+pq_status pq_histogram_divergence(const uint64_t *counts, size_t half, size_t codes, size_t first, size_t clips,
+                                  double *divergence);
+
 /* The index of the first NaN or infinity, or n. */
 size_t pq_find_nonfinite(const void *x, pq_type type, size_t n);
 

@@ -7,6 +7,7 @@
 ``npz``, ``npy``              reading and writing ``.npz`` and ``.npy``
 ``source``                    a file or a folder of shards, opened for reading
 ``rewrite``                   a new checkpoint made from an old one, all or nothing
+``resumable``                 a folder of shards made in parallel, over several runs
 ``replacing``                 the temporary name that makes it all or nothing
 ============================  =======================================================
 """

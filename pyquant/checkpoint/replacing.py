@@ -11,22 +11,29 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, workplace: Path | None = None) -> Iterator[Path]:
     """Yield a free name beside `path`; what the caller makes there becomes `path` at the end.
+
+    With `workplace` the name is in that folder, which is on the same file system.
 
     If the body raises, an interrupt included, what was made is removed and `path` is as before.
     """
     require_folder(path)
     path = Path(os.path.realpath(path))
-    temporary = _beside(path, "partial")
+    temporary = _beside(workplace / path.name if workplace else path, "partial")
     try:
         yield temporary
-        if temporary.is_dir() and path.exists():
-            _swap_folder(temporary, path)
-        else:
-            os.replace(temporary, path)
+        swap_in(temporary, path)
     finally:
         _remove(temporary)
+
+
+def swap_in(new: Path, path: Path) -> None:
+    """Make `new` become `path`, in place of a file or folder of that name."""
+    if new.is_dir() and path.exists():
+        _swap_folder(new, path)
+    else:
+        os.replace(new, path)
 
 
 def require_folder(path: Path) -> None:

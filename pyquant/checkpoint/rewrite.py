@@ -79,19 +79,25 @@ def rewrite(
             temporary.mkdir()
         for part, layout in zip(source.parts, layouts, strict=True):
             target = temporary / part.file.path.name if source.is_folder else temporary
-            with new_file(target, layout) as writer:
-                # Closed here and not when it is collected: it may own a reading thread.
-                with closing(produce(part)) as tensors:
-                    for name, array in tensors:
-                        writer.write(name, array)
-                where.update(dict.fromkeys(writer.written, part.file.path.name))
-                total += sum(writer.written.values())
+            written = write_part(target, layout, produce(part))
+            where.update(dict.fromkeys(written, part.file.path.name))
+            total += sum(written.values())
         if source.index_file:
-            _write_index(temporary / source.index_file.name, source.index_file, where, total)
+            write_index(temporary / source.index_file.name, source.index_file, where, total)
     return total
 
 
-def _write_index(path: Path, old: Path, where: dict[str, str], total: int) -> None:
+def write_part(path: Path, layout: Layout, tensors: Tensors) -> dict[str, int]:
+    """Write one file of tensors; return the bytes of each."""
+    # Closed here and not when it is collected: it may own a reading thread.
+    with new_file(path, layout) as writer, closing(tensors):
+        for name, array in tensors:
+            writer.write(name, array)
+    return writer.written
+
+
+def write_index(path: Path, old: Path, where: dict[str, str], total: int) -> None:
+    """Write the index of a folder: which file has which tensor; the rest is as in `old`."""
     metadata = json.loads(old.read_bytes()).get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     metadata = {**metadata, "total_size": total}

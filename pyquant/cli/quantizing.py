@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,12 @@ from pyquant.checkpoint.rewrite import (
     refuse_target,
     rewrite,
 )
-from pyquant.checkpoint.source import Checkpoint, Part, opened
-from pyquant.checkpoint.tensors import FLOAT_TYPES, Array, Layout, TensorSpec, shape_text
+from pyquant.checkpoint.source import Part, opened
+from pyquant.checkpoint.tensors import Array, Layout, TensorSpec, shape_text
+from pyquant.cli import cluster
+from pyquant.cli.cluster import Cluster
 from pyquant.cli.console import Steps, bytes_text, finite, json_text, ratio_text, steps
+from pyquant.cli.selection import refuse_idle_globs, wanted
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def run(
     grid: pq.QuantParams,
     report: Path | None,
     overwrite: bool,
+    workers: Cluster | None = None,
 ) -> None:
     """Quantize the checkpoint `source_path` into `out`."""
     with opened(source_path) as source:
@@ -93,13 +95,16 @@ def run(
         if report:
             refuse_existing(report, overwrite)
         work = Work(settings, measure=report is not None)
-        _refuse_idle_globs(source, settings.include)
+        refuse_idle_globs(source, settings.include)
         layouts = [work.layout(part, grid) for part in source.parts]
         stored = source.stored()
         refuse_collisions(work.records, stored)
         before = sum(spec.nbytes for spec in stored.values())
         with steps(before) as work.done:
-            after = rewrite(source, out, layouts, work.tensors)
+            if workers is None:
+                after = rewrite(source, out, layouts, work.tensors)
+            else:
+                after = cluster.rewrite(workers, source, out, settings, work)
         if report:
             summary = {"in": str(source_path), "out": str(out), "bytes_in": before}
             summary |= {"bytes_out": after, "settings": asdict(settings)}
@@ -111,23 +116,6 @@ def run(
     )
 
 
-def _refuse_idle_globs(source: Checkpoint, globs: Sequence[str]) -> None:
-    names = list(source.where())
-    for glob in globs:
-        if not any(fnmatchcase(name, glob) for name in names):
-            raise ValueError(f"--include {glob!r} matches none of the {len(names)} tensors of IN")
-
-
-def _wanted(spec: TensorSpec, settings: Settings) -> bool:
-    if spec.dtype not in FLOAT_TYPES or spec.size == 0:
-        return False
-    if any(fnmatchcase(spec.name, glob) for glob in settings.exclude):
-        return False
-    if settings.include:
-        return any(fnmatchcase(spec.name, glob) for glob in settings.include)
-    return len(spec.shape) > 1
-
-
 class Work:
     """The quantization of one checkpoint, part by part, and what was measured of it."""
 
@@ -137,14 +125,14 @@ class Work:
         self.measured: list[dict[str, Any]] = []
         self.quantized = self.kept = 0
         self._settings = settings
-        self._measure = measure
+        self.measure = measure
 
     def layout(self, part: Part, grid: pq.QuantParams) -> Layout:
         """Decide everything about the new file that does not depend on the data."""
         records = {
             name: self._settings.record(part.file.specs[name], grid)
             for name in part.names
-            if name not in part.records and _wanted(part.file.specs[name], self._settings)
+            if name not in part.records and self._wants(part.file.specs[name])
         }
         self.records |= records
         specs = [
@@ -154,6 +142,9 @@ class Work:
         ]
         text = records_text({**part.records, **records})
         return Layout(tuple(specs), part.file.metadata, text)
+
+    def _wants(self, spec: TensorSpec) -> bool:
+        return wanted(spec, self._settings.include, self._settings.exclude)
 
     def tensors(self, part: Part) -> Tensors:
         """Yield what is to be stored; tensors that were quantized before stay as they are."""
@@ -178,7 +169,7 @@ class Work:
             f"{name}  {record.source_dtype} {shape_text(record.shape)} -> {record.dtype}  "
             f"{bytes_text(array.nbytes)} -> {bytes_text(q.nbytes)}"
         )
-        if self._measure:
+        if self.measure:
             line += "  " + self._note_error(name, array, q)
         self.done(name, line, array.nbytes)
 

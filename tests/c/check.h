@@ -38,6 +38,7 @@ void check_absmax(const comparison *c);
 void check_range_columns(const comparison *c);
 void check_fake_quantize_grad(const comparison *c);
 void check_fake_quantize_grad_columns(const comparison *c);
+void check_bins(const comparison *c);
 void check_requantize(const comparison *c);
 void check_requantize_columns(const comparison *c);
 void check_pack_bits(const comparison *c);

@@ -153,6 +153,9 @@ static void types(void)
 
 static void parameters(void)
 {
+    static uint64_t counts[33];
+    static int32_t exponents[1];
+    double nothing;
     CHECK(pq_choose_params(NULL, high, 3, PQ_AFFINE, 0, 255, scale, zero_point), PQ_ERROR_ARGUMENT);
     CHECK(pq_choose_params(low, high, 3, PQ_AFFINE, 0, 255, NULL, zero_point), PQ_ERROR_ARGUMENT);
     CHECK(pq_choose_params(low, high, 3, (pq_scheme)9, 0, 255, scale, zero_point), PQ_ERROR_ARGUMENT);
@@ -176,6 +179,27 @@ static void parameters(void)
     CHECK(pq_range(x, PQ_F32, &tensor, 0, NULL, high), PQ_ERROR_ARGUMENT);
     CHECK(pq_absmax(x, PQ_F32, &tensor, 0, NULL), PQ_ERROR_ARGUMENT);
     CHECK(pq_absmax(x, PQ_F32, &huge, 0, high), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram(x, PQ_F32, &tensor, 0, 16, counts, exponents, low, high), PQ_OK);
+    CHECK(pq_histogram(x, PQ_F32, NULL, 0, 16, counts, exponents, low, high), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram(NULL, PQ_F32, &tensor, 0, 16, counts, exponents, low, high), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram(x, PQ_I8, &tensor, 0, 16, counts, exponents, low, high), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram(x, PQ_F32, &tensor, 0, 24, counts, exponents, low, high), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram(x, PQ_F32, &tensor, 0, 8, counts, exponents, low, high), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram(x, PQ_F32, &tensor, 0, 16, NULL, exponents, low, high), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram(x, PQ_F32, &tensor, 0, 16, counts, NULL, low, high), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram(x, PQ_F32, &blocks, 0, 16, counts, exponents, low, high), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_error(wide, wide, wide, 1, 0.0, 0, 7, wide), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_error(wide, NULL, wide, 1, 1.0, 0, 7, wide), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_error(wide, wide, wide, 1, 1.0, 8, 7, wide), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_error(NULL, NULL, NULL, 0, 1.0, 0, 7, &nothing), PQ_OK);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 3, 1, &nothing), PQ_OK);
+    CHECK(pq_histogram_divergence(NULL, 16, 3, 3, 1, &nothing), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 3, 1, NULL), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 2, 1, &nothing), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_divergence(counts, 16, 0, 3, 1, &nothing), PQ_ERROR_ARGUMENT);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 3, 15, &nothing), PQ_ERROR_ARGUMENT);
+    wide[3] = -1e300;
+    CHECK(pq_histogram(wide, PQ_F64, &tensor, 0, 16, counts, exponents, low, high), PQ_ERROR_RANGE);
     wide[3] = -1e300;
     CHECK(pq_range(wide, PQ_F64, &channels, 0, low, high), PQ_ERROR_RANGE);
     wide[3] = -1e300;
@@ -216,6 +240,11 @@ static void memory(void)
     CHECK(pq_fake_quantize(x, PQ_F32, y, &joined, &p), PQ_ERROR_MEMORY);
     CHECK(pq_fake_quantize_grad(x, x, PQ_F32, y, dscale, dzero_point, &tensor, &p), PQ_ERROR_MEMORY);
     CHECK(pq_range(x, PQ_F32, &columns, 0, low, high), PQ_ERROR_MEMORY);
+    static uint64_t counts[33];
+    static int32_t exponents[1];
+    double divergence;
+    CHECK(pq_histogram(x, PQ_F32, &tensor, 0, 16, counts, exponents, low, high), PQ_ERROR_MEMORY);
+    CHECK(pq_histogram_divergence(counts, 16, 3, 3, 1, &divergence), PQ_ERROR_MEMORY);
     CHECK(pq_absmax(x, PQ_F32, &tensor, 0, high), PQ_ERROR_MEMORY);
     CHECK(pq_dynamic_quantize(x, PQ_F32, q, PQ_I8, &columns, PQ_AFFINE, -128, 127, scale, zero_point), PQ_ERROR_MEMORY);
     CHECK(pq_dynamic_quantize(x, PQ_F32, q, PQ_I8, &blocks, PQ_AFFINE, -128, 127, scale, zero_point), PQ_ERROR_MEMORY);

@@ -1,0 +1,5 @@
+#include "../simd/avx2.h"
+
+#include "plain.inc"
+
+#include "simd.inc"

@@ -1,0 +1,5 @@
+#include "../simd/neon.h"
+
+#include "plain.inc"
+
+#include "simd.inc"
