@@ -94,7 +94,9 @@ class Histogram:
             if not used.size:
                 if ends != (math.inf, -math.inf):
                     return False
-            elif not all(map(math.isfinite, ends)) or [self._bin(channel, end) for end in ends] != [used[0], used[-1]]:
+            elif not all(map(math.isfinite, ends)) or (
+                [self._bin(channel, end) for end in ends] != [used[0], used[-1]]
+            ):
                 return False
         return True
 

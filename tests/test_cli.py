@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import default_signals
 
 import pyquant as pq
 
@@ -554,7 +555,10 @@ def many(tmp_path):
 def test_interrupted_in_the_middle(many, tmp_path, stop, kind):
     source, out = (many / "a.safetensors", "q.npz") if kind == "file" else (many, "q")
     command = [sys.executable, "-m", "pyquant", "quantize", source, tmp_path / out]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, preexec_fn=default_signals
+    ) as process:
         deadline = time.monotonic() + 30
         while not list(tmp_path.glob(".q.*partial*")):
             assert time.monotonic() < deadline

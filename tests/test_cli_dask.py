@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import default_signals
 
 import pyquant as pq
 
@@ -84,7 +85,7 @@ def started(*args, slow=None):
     command = [sys.executable, "-m", "pyquant", *map(str, args)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=default_signals,
     )  # fmt: skip
 
 
