@@ -6,7 +6,8 @@ GIL and returns the status as an int (0: fine). Layouts are the four numbers (ou
 _cuda.py has the same names and signatures.
 """
 cimport numpy as cnp
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint64_t, uintptr_t
+from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint16_t, uint64_t, uintptr_t
+from libc.string cimport memcpy
 
 from pyquant.capi cimport *
 
@@ -269,6 +270,16 @@ cdef inline int code_type(cnp.ndarray a) noexcept:
     return PQ_U16 if number == cnp.NPY_UINT16 else -1
 
 
+cdef inline int32_t one_code(cnp.ndarray a) noexcept:
+    """The first element of an array that has a code_type; at any address."""
+    cdef int type = code_type(a)
+    cdef int16_t word = 0
+    memcpy(&word, data(a), 1 if type == PQ_I8 or type == PQ_U8 else 2)
+    if type == PQ_I8:
+        return <int8_t>word
+    return <uint16_t>word if type == PQ_U16 or type == PQ_U8 else word
+
+
 cdef inline int code_number(int type) noexcept:
     if type == PQ_I8:
         return cnp.NPY_INT8
@@ -396,6 +407,10 @@ cdef bint plain_params(Params k, cnp.ndarray a, scale, zero_point, axis, const p
         return False
     if not has_dims(<cnp.ndarray>zero_point, ndim, dims):
         return False
+    if ndim == 0:
+        k.one_zero_point = one_code(<cnp.ndarray>zero_point)
+        k.p.zero_point = &k.one_zero_point
+        return True
     k.zero_point = cnp.PyArray_FROMANY(zero_point, cnp.NPY_INT32, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)  # a copy: the codes are not int32
     k.p.zero_point = <const int32_t *>data(<cnp.ndarray>k.zero_point)
     return True

@@ -25,11 +25,12 @@ static const size_t pyquant_huge_page = (size_t)2 << 20;
 static struct {
     pthread_mutex_t lock;
     size_t limit, kept;
+    int count;
     struct {
         void *block;
         size_t size;
-    } waiting[PYQUANT_BLOCKS];
-} pyquant_pool = {PTHREAD_MUTEX_INITIALIZER, (size_t)512 << 20, 0, {{NULL, 0}}};
+    } waiting[PYQUANT_BLOCKS]; /* the oldest first */
+} pyquant_pool = {PTHREAD_MUTEX_INITIALIZER, (size_t)512 << 20, 0, 0, {{NULL, 0}}};
 
 /* The size of a block stands at its start, and the data after it on a cache line of their own. */
 enum { PYQUANT_HEADER = 64 };
@@ -48,6 +49,17 @@ static size_t pyquant_size_of(const void *block)
     return size;
 }
 
+/* Takes block i out of the list; the lock is held. */
+static void *pyquant_remove(int i)
+{
+    void *block = pyquant_pool.waiting[i].block;
+    pyquant_pool.kept -= pyquant_pool.waiting[i].size;
+    pyquant_pool.count--;
+    memmove(pyquant_pool.waiting + i, pyquant_pool.waiting + i + 1,
+            (size_t)(pyquant_pool.count - i) * sizeof pyquant_pool.waiting[0]);
+    return block;
+}
+
 /* A waiting block of at least `size` bytes and at most a quarter more. A lock that is taken (by another thread, or
  * in the child of a fork by nobody) is not waited for. */
 static void *pyquant_take(size_t size)
@@ -55,38 +67,34 @@ static void *pyquant_take(size_t size)
     void *block = NULL;
     if (pthread_mutex_trylock(&pyquant_pool.lock) != 0) return NULL;
     int best = -1;
-    for (int i = 0; i < PYQUANT_BLOCKS; i++) {
+    for (int i = 0; i < pyquant_pool.count; i++) {
         const size_t have = pyquant_pool.waiting[i].size;
         if (have >= size && have - size <= size / 4 && (best < 0 || have < pyquant_pool.waiting[best].size)) best = i;
     }
     if (best >= 0) {
-        block = pyquant_pool.waiting[best].block;
         size = pyquant_pool.waiting[best].size;
+        block = pyquant_remove(best);
         memcpy(block, &size, sizeof size); /* the kernel may have taken the page */
-        pyquant_pool.kept -= size;
-        pyquant_pool.waiting[best].block = NULL;
-        pyquant_pool.waiting[best].size = 0;
     }
     pthread_mutex_unlock(&pyquant_pool.lock);
     return block;
 }
 
+/* The newest block stays, and the oldest make room for it. */
 static int pyquant_keep(void *block, size_t size)
 {
-    int kept = 0;
-    if (pyquant_pool.limit < size || pthread_mutex_trylock(&pyquant_pool.lock) != 0) return 0;
-    for (int i = 0; i < PYQUANT_BLOCKS && !kept && pyquant_pool.kept + size <= pyquant_pool.limit; i++)
-        if (pyquant_pool.waiting[i].block == NULL) {
+    if (size > pyquant_pool.limit || pthread_mutex_trylock(&pyquant_pool.lock) != 0) return 0;
+    while (pyquant_pool.count == PYQUANT_BLOCKS || pyquant_pool.kept + size > pyquant_pool.limit)
+        free(pyquant_remove(0));
 #ifdef MADV_FREE
-            madvise(block, size, MADV_FREE);
+    madvise(block, size, MADV_FREE);
 #endif
-            pyquant_pool.waiting[i].block = block;
-            pyquant_pool.waiting[i].size = size;
-            pyquant_pool.kept += size;
-            kept = 1;
-        }
+    pyquant_pool.waiting[pyquant_pool.count].block = block;
+    pyquant_pool.waiting[pyquant_pool.count].size = size;
+    pyquant_pool.count++;
+    pyquant_pool.kept += size;
     pthread_mutex_unlock(&pyquant_pool.lock);
-    return kept;
+    return 1;
 }
 
 static void *pyquant_allocate(void *context, size_t size)
