@@ -12,11 +12,27 @@ typedef struct {
     double *divergence;
 } job;
 
-static double xlogx(double x) { return x > 0.0 ? x * log(x) : 0.0; }
+/* The natural logarithm to about 1e-16, the same bits with every C library, and without its mathematical half: the
+ * series of 2 atanh t, t = (m - 1) / (m + 1), for m within sqrt(2) of 1, where |t|^23 < 3e-18. */
+static double natural_log(double x)
+{
+    if (!(x > 0.0)) return -INFINITY;
+    int exponent;
+    double m = frexp(x, &exponent), sum = 0.0;
+    if (m < 0.70710678118654752) {
+        m *= 2.0;
+        exponent--;
+    }
+    const double t = (m - 1.0) / (m + 1.0), square = t * t;
+    for (int k = 21; k > 0; k -= 2) sum = sum * square + 1.0 / k;
+    return 2.0 * t * sum + exponent * 0.69314718055994531;
+}
+
+static double xlogx(double x) { return x > 0.0 ? x * natural_log(x) : 0.0; }
 
 /* What a code adds to sum p log q but for the constant: `inside` is its share of the data within the clip, p with what
  * lies beyond, `bins` how many bins of P the code has. */
-static double term(double p, double inside, double bins) { return p > 0.0 ? p * log(inside / bins) : 0.0; }
+static double term(double p, double inside, double bins) { return p > 0.0 ? p * natural_log(inside / bins) : 0.0; }
 
 static double of_clip(const job *j, size_t clip)
 {
@@ -45,7 +61,7 @@ static double of_clip(const job *j, size_t clip)
         }
         inner = outer;
     }
-    const double value = (entropy - cross) / total + log(within) - log(total);
+    const double value = (entropy - cross) / total + natural_log(within) - natural_log(total);
     return isfinite(value) ? value : INFINITY;
 }
 
