@@ -19,7 +19,6 @@ typedef struct {
     int32_t *zero_point;
     pq_range_kernels range;
     pq_quantize_fn *quantize;
-    int stream;
     int bad;
 } job;
 
@@ -53,7 +52,7 @@ static void one_batch(job *j, size_t first, size_t runs)
         for (size_t i = 0; i < runs; i++)
             pq_affine_params(low[i], high[i], j->qmin, j->qmax, scale + i, zero_point + i);
     }
-    j->quantize(x, q, runs, j->length, scale, used, j->qmin, j->qmax, j->stream);
+    j->quantize(x, q, runs, j->length, scale, used, j->qmin, j->qmax, 0);
 }
 
 static void runs_task(void *context, size_t i)
@@ -108,11 +107,10 @@ pq_status pq_dynamic_quantize(const void *x, pq_type x_type, void *q, pq_type q_
     const pq_layout l = pq_simplify(layout);
     const size_t n = pq_layout_size(&l);
     job j = {(const char *)x, (char *)q, pq_type_size(x_type), pq_type_size(q_type), 0, 0, 1, scheme, qmin, qmax,
-             scale, zero_point, pq_find_range(x_type), pq_find_quantize(x_type, q_type), 0, 0};
+             scale, zero_point, pq_find_range(x_type), pq_find_quantize(x_type, q_type), 0};
     if (n > 0 && (x == NULL || q == NULL)) return PQ_ERROR_ARGUMENT;
     if (n > 0 && one_run_each(&l, j.x_size, &j.runs, &j.length)) {
         j.tasks = pq_tasks_for(n * (2 * j.x_size + j.q_size));
-        j.stream = pq_worth_streaming(n * (j.x_size + j.q_size));
         pq_run(j.tasks, runs_task, &j);
         if (!j.bad) return PQ_OK;
         return pq_find_nonfinite(x, x_type, n) < n ? PQ_ERROR_NONFINITE : PQ_ERROR_RANGE;
