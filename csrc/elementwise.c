@@ -5,7 +5,8 @@
 #include "cpu.h"
 #include "layout.h"
 
-int pq_worth_streaming(size_t bytes) { return bytes > pq_cpu_last_level_cache() / 4 * 3; }
+/* Is this much traffic more than the caches keep, so that results had better go past them? */
+static int worth_streaming(size_t bytes) { return bytes > pq_cpu_last_level_cache() / 4 * 3; }
 
 static int two_bytes(pq_type q) { return q == PQ_I16 || q == PQ_U16; }
 
@@ -151,7 +152,7 @@ static pq_status walk(const pq_layout *layout, job *j, size_t widest, pq_piece_f
 {
     const size_t bytes = j->from_size + j->to_size, n = pq_layout_size(layout);
     const pq_expansion e = pq_expand(layout);
-    j->stream = pq_worth_streaming(n * bytes);
+    j->stream = worth_streaming(n * bytes);
     if (e.repeat == 1 && e.tile == 1) {
         pq_walk(layout, bytes, widest, piece, j);
         return PQ_OK;

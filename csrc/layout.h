@@ -41,9 +41,6 @@ pq_status pq_check_layout(const pq_layout *layout);
 pq_status pq_check_params(const pq_layout *layout, const pq_params *params, pq_type q_type);
 pq_status pq_check_grid(int32_t qmin, int32_t qmax, pq_type q_type);
 
-/* Is this much traffic more than the caches keep, so that results had better go past them? */
-int pq_worth_streaming(size_t bytes);
-
 /* The kernel of a per-type family, or NULL where the types do not make one. */
 pq_quantize_fn *pq_find_quantize(pq_type x, pq_type q);
 pq_quantize_columns_fn *pq_find_quantize_columns(pq_type x, pq_type q);
