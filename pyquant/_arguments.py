@@ -1,4 +1,4 @@
-"""The checks that ops.py makes of its arguments, and the sentences in which they fail."""
+"""The checks that the operators make of its arguments, and the sentences in which they fail."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False, cdivision=True
 """One short wrapper per C function.
 
-Arrays come in C-contiguous and of the types that ops.py has checked; a wrapper passes their pointers on without the
+Arrays come in C-contiguous and of the types that pyquant.ops has checked; a wrapper passes their pointers on without the
 GIL and returns the status as an int (0: fine). Layouts are the four numbers (outer, axis, inner, block) of pq_layout.
 _cuda.py has the same names and signatures.
 """
@@ -31,7 +31,7 @@ cdef extern from *:
     int pyquant_openmp_threads()
 
 
-# The codes of pq_type and pq_status that ops.py speaks in.
+# The codes of pq_type and pq_status that pyquant.ops speaks in.
 F32, F16, BF16, F64 = <int>PQ_F32, <int>PQ_F16, <int>PQ_BF16, <int>PQ_F64
 I8, U8, I16, U16 = <int>PQ_I8, <int>PQ_U8, <int>PQ_I16, <int>PQ_U16
 OK, ERROR_SCALE, ERROR_ZERO_POINT = <int>PQ_OK, <int>PQ_ERROR_SCALE, <int>PQ_ERROR_ZERO_POINT
@@ -221,7 +221,7 @@ def packed_size(size_t n, int bits):
 
 # The well-formed call, recognised without Python: NumPy arrays, C-contiguous and in native byte order; a scale that is
 # a float or a float32 array of the right shape; a zero point that is an int or an integer array. Whatever else comes
-# returns None and takes the road through ops.py, errors included, so nothing here explains anything.
+# returns None and takes the road through pyquant.ops, errors included, so nothing here explains anything.
 
 cdef enum:
     GIL_ELEMENTS = 4096  # below, the call is shorter than letting go of the GIL

@@ -17,6 +17,7 @@ from pyquant.array import QuantParams
 from pyquant.calibration import METHODS, choose_params
 from pyquant.clipping import CLIPS
 from pyquant.histogram import FEWEST_BINS, LEAST_EXPONENT, MOST_BINS, Histogram, half_of
+from pyquant.ops.dynamic import scheme_code
 
 _FORMAT = 1
 _MOST = float(np.finfo(np.float32).max)
@@ -83,7 +84,7 @@ class Observer:
             raise ValueError(f"momentum={momentum} must be at least 0 and below 1")
         narrow = default_narrow(narrow_range, dtype, scheme)
         self._grid = grid_of(dtype, narrow)
-        ops.scheme_code(scheme)
+        scheme_code(scheme)
         self._method, self._scheme = method, scheme
         self._axis = None if axis is None else int(axis)
         self._block_size = None if block_size is None else int(block_size)
