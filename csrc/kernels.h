@@ -67,6 +67,42 @@ typedef void pq_requantize_columns_fn(const int32_t *acc, void *q, size_t rows, 
 typedef int pq_pack_bits_fn(const uint8_t *q, size_t n, int bits, int is_signed, uint8_t *packed);
 typedef void pq_unpack_bits_fn(const uint8_t *packed, size_t n, int bits, int is_signed, uint8_t *q);
 
+/* Integer products. A tile of the result is `rows` rows of a times `columns` columns of b; k goes in groups of `depth`. Each
+ * instruction set multiplies types of its own, a and b below, and int8 or uint8 codes are brought to them while they are copied: int16
+ * takes both as they are, uint8 from int8 adds 128, and int8 from uint8 takes 128 away (pq_gemm_shift). The caller makes up
+ * for that in the zero points. All sums are modulo 2^32. */
+typedef struct {
+    int rows, columns, depth;
+    pq_type a, b; /* PQ_U8, PQ_I8 or PQ_I16 */
+
+    /* c[r][j] = (accumulate ? c[r][j] : 0) + sum a[r][i] * b[i][j] + row[r] + column[j], for r < n_rows and all the tile's columns;
+     * a_stride and c_stride in elements, row and column may be NULL. b is laid out [groups][columns][depth], without
+     * alignment. */
+    void (*tile)(const void *a, size_t a_stride, const void *b, size_t groups, int n_rows, const int32_t *row,
+                 const int32_t *column, int32_t *c, size_t c_stride, int accumulate);
+
+    /* k rows and n columns of int8 or uint8 codes, strides in elements, to ceil(n / columns) panels of [groups][columns][depth] that are
+     * panel_stride bytes apart, with zeros where there is nothing. sums[j] is the sum of column j as stored, for all the columns of the
+     * panels. */
+    void (*pack_b)(const void *b, pq_type type, ptrdiff_t row_stride, ptrdiff_t column_stride, size_t k, size_t n,
+                   void *panels, size_t panel_stride, int32_t *sums);
+
+    /* Rows of codes to rows of a's type, out_stride elements apart, with zeros from k to the end of the last group. sums (NULL: not
+     * wanted) receives the sum of each row as stored. */
+    void (*copy_a)(const void *a, pq_type type, ptrdiff_t row_stride, ptrdiff_t column_stride, size_t n_rows, size_t k,
+                   void *out, size_t out_stride, int32_t *sums);
+
+    /* Before the first tile and after the last one of a thread's piece of work; NULL where there is nothing to do. */
+    void (*enter)(void), (*leave)(void);
+} pq_gemm_kernels;
+typedef const pq_gemm_kernels *pq_gemm_fn(void);
+
+/* What is added to a code of `from` to make it one of `to`. */
+static inline int32_t pq_gemm_shift(pq_type from, pq_type to)
+{
+    return from == PQ_I8 && to == PQ_U8 ? 128 : from == PQ_U8 && to == PQ_I8 ? -128 : 0;
+}
+
 /* What the build made. The scalar code is always there. */
 #define PQ_HAVE_SCALAR 1
 #ifndef PQ_HAVE_AVX2

@@ -11,6 +11,7 @@ const char *pq_status_string(pq_status status)
     case PQ_ERROR_NONFINITE: return "the data hold a NaN or an infinity";
     case PQ_ERROR_RANGE: return "the data's range is beyond float32";
     case PQ_ERROR_CODE: return "an integer does not fit the bits it is packed to";
+    case PQ_ERROR_OVERFLOW: return "the int32 accumulators of the product could overflow";
     case PQ_ERROR_ISA: return "the instruction set's name is not known";
     case PQ_ERROR_MEMORY: return "memory could not be allocated";
     }

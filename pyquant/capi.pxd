@@ -11,6 +11,7 @@ cdef extern from "pyquant.h" nogil:
         PQ_ERROR_NONFINITE
         PQ_ERROR_RANGE
         PQ_ERROR_CODE
+        PQ_ERROR_OVERFLOW
         PQ_ERROR_ISA
         PQ_ERROR_MEMORY
 

@@ -30,6 +30,7 @@ typedef enum {
     PQ_ERROR_NONFINITE, /* NaN or infinity in data that parameters are chosen from */
     PQ_ERROR_RANGE,     /* finite data whose range float32 can not hold */
     PQ_ERROR_CODE,      /* an integer that does not fit the bits it is packed to */
+    PQ_ERROR_OVERFLOW,  /* an int32 accumulator could overflow */
     PQ_ERROR_ISA,       /* an unknown instruction set name */
     PQ_ERROR_MEMORY     /* an allocation failed */
 } pq_status;
@@ -131,6 +132,72 @@ typedef enum {
 } pq_requantize_mode;
 pq_status pq_requantize(const int32_t *acc, void *q, pq_type q_type, const pq_layout *layout,
                         const pq_params *params, pq_requantize_mode mode);
+
+/* Integer products: acc[i][j] = sum over k of (a[i][k] - a_zero) * (b[k][j] - b_zero), exactly, and what becomes of it.
+ *
+ * One operand; element (i, j) at data[i * row_stride + j * column_stride], strides in elements and of any sign. */
+typedef struct {
+    const void *data;
+    pq_type type; /* PQ_I8 or PQ_U8; a may be PQ_F32, PQ_F16, PQ_BF16 or PQ_F64, see pq_product */
+    ptrdiff_t row_stride, column_stride;
+    const int32_t *zero_point; /* `zero_points` of them, on the grid of the type; NULL: 0 */
+    size_t zero_points;        /* 1, or one a row of a, one a column of b; with blocks: see pq_product */
+    const float *scale;        /* `scales` of them, positive and finite; NULL: 1 */
+    size_t scales;
+} pq_matrix;
+
+/* A (k, n) matrix of PQ_I8 or PQ_U8 in the layout of the running instruction set; of `block` rows (0: k) that share a
+ * scale. It stays usable whatever the cap is later. */
+typedef struct pq_packed_matrix pq_packed_matrix;
+pq_status pq_pack_matrix(const pq_matrix *b, size_t k, size_t n, size_t block, pq_packed_matrix **packed);
+void pq_free_packed_matrix(pq_packed_matrix *packed);
+/* The way back: k * n codes in C order. */
+pq_status pq_unpack_matrix(const pq_packed_matrix *packed, void *b);
+size_t pq_packed_matrix_bytes(const pq_packed_matrix *packed);
+const char *pq_packed_matrix_isa(const pq_packed_matrix *packed);
+
+/* Where the result goes, and its type:
+ *   PQ_I32                    acc + bias
+ *   PQ_F32                    clip(float32(acc) * (a_scale * b_scale) + bias), every operation rounded once to float32
+ *   PQ_I8 PQ_U8 PQ_I16 PQ_U16 pq_requantize of acc + bias with the multiplier (a_scale * b_scale) / scale, rounded so
+ * y must not overlap the operands. */
+typedef struct {
+    void *data;
+    pq_type type;
+    ptrdiff_t row_stride, column_stride;
+    const void *bias;  /* n of them, or NULL; float for PQ_F32, else int32_t */
+    float low, high;   /* PQ_F32: the clip; -infinity and infinity: none */
+    float scale;       /* integers of 8 and 16 bits */
+    int32_t zero_point, qmin, qmax;
+    pq_requantize_mode mode;
+} pq_result;
+
+/* y = a (m, k) times b (k, n).
+ *
+ * A float a is quantized on the way in: with a.scale, one scale and zero point, to a_qmin ... a_qmax of 8 bits
+ * (a_signed says whether int8 or uint8); without, symmetrically and row by row to -127 ... 127, each row with a scale of its own
+ * (PQ_ERROR_NONFINITE and PQ_ERROR_RANGE as pq_dynamic_quantize; parts of y may then have been written).
+ *
+ * block: 0, or how many k share a scale; then only PQ_F32, the products of the blocks are added up in increasing k, each rounded
+ * as above, and the bias comes last. b.scales is 1 or blocks * n (a row of n for each block), and b.zero_points likewise; a.scales
+ * is 1, m, or m * blocks (a row of blocks for each row of a), and a.zero_points likewise.
+ *
+ * PQ_ERROR_OVERFLOW: an int32 result whose accumulators could overflow, given k, the types and the zero points. Other results
+ * are right for every k below 2^24.
+ *
+ * batches: how many products; product i starts a_offset[i], b_offset[i] and y_offset[i] elements after data (NULL:
+ * none does). Zero points, scales and bias are the same for all. */
+typedef struct {
+    size_t m, n, k, block;
+    pq_matrix a, b;
+    const pq_packed_matrix *packed; /* instead of b.data, b.type and its strides, or NULL */
+    int32_t a_qmin, a_qmax;
+    int a_signed;
+    pq_result y;
+    size_t batches;
+    const ptrdiff_t *a_offset, *b_offset, *y_offset;
+} pq_product;
+pq_status pq_matmul(const pq_product *product);
 
 /* A little-endian bit stream of n codes of `bits` bits (1 to 16), the first in the lowest bits; q holds one code
  * an element, int8/uint8 up to 8 bits, int16/uint16 above. packed has pq_packed_size() bytes; unused bits are 0.
