@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "include/pyquant_semantics.h"
 #include "layout.h"
 #include "parallel.h"
 #include "params.h"

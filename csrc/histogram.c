@@ -77,16 +77,6 @@ static void widen(uint64_t *counts, size_t half, int octaves)
     }
 }
 
-static int exponent_for(float most, size_t half)
-{
-    int above, of_half;
-    if (most == 0.0f) return LEAST_EXPONENT;
-    frexpf(most, &above); /* most < 2^above */
-    frexpf((float)half, &of_half);
-    const int e = above - (of_half - 1);
-    return e < LEAST_EXPONENT ? LEAST_EXPONENT : e;
-}
-
 static void widen_to(const job *j, tally *t, int exponent)
 {
     if (exponent <= t->exponent) return;
@@ -155,7 +145,7 @@ static void observe_chunk(job *j, tally *t, const char *x, size_t n)
     }
     if (low < t->low) t->low = low;
     if (high > t->high) t->high = high;
-    widen_to(j, t, exponent_for(-low > high ? -low : high, j->half));
+    widen_to(j, t, pq_bin_exponent(-low > high ? -low : high, (unsigned)j->half));
     kernel(x, n, ldexpf(1.0f, -t->exponent), bin);
     count(j, t, bin, n, next);
 }

@@ -1,4 +1,4 @@
-/* From a range to a scale and a zero point: the one place that knows the formulas of the specification. */
+/* Symmetric scales in bulk; the formulas are those of pyquant_semantics.h. */
 #ifndef PQ_PARAMS_H
 #define PQ_PARAMS_H
 
@@ -13,8 +13,5 @@ pq_symmetric pq_symmetric_grid(int32_t qmin, int32_t qmax);
 
 /* n scales from largest absolute values; all of them finite. */
 void pq_symmetric_scales(const float *absmax, size_t n, float divisor, float *scale);
-
-/* One affine pair. */
-void pq_affine_params(float alpha, float beta, int32_t qmin, int32_t qmax, float *scale, int32_t *zero_point);
 
 #endif

@@ -47,6 +47,63 @@ PQ_SEMANTICS int pq_quantize_f64(double x, float scale, int zero_point, int qmin
 
 PQ_SEMANTICS float pq_dequantize_f32(int q, float scale, int zero_point) { return (float)(q - zero_point) * scale; }
 
+#define PQ_LEAST_NORMAL 1.1754943508222875e-38f
+#define PQ_LARGEST_FLOAT 3.4028234663852886e+38f
+
+/* The formulas of the specification from a finite range to a scale and a zero point. A signed b-bit grid, full or
+ * narrow, ends at 2^(b-1) - 1 and has its symmetric zero at 0; an unsigned one ends at 2^b - 1 and has it at 2^(b-1).
+ * Either way the scale divides by 2^(b-1) - 1, the steps from zero to the end. */
+PQ_SEMANTICS int pq_symmetric_zero_point(int qmin, int qmax) { return qmin < 0 ? 0 : (qmax + 1) / 2; }
+
+PQ_SEMANTICS float pq_symmetric_scale(float absmax, float divisor)
+{
+    const float scale = absmax / divisor;
+    return absmax == 0.0f ? 1.0f : scale < PQ_LEAST_NORMAL ? PQ_LEAST_NORMAL : scale;
+}
+
+PQ_SEMANTICS int pq_clamp_zero_point(double z, int qmin, int qmax)
+{
+    return (int)pq_rint_f64(z < qmin ? qmin : z > qmax ? qmax : z);
+}
+
+PQ_SEMANTICS void pq_affine_params(float alpha, float beta, int qmin, int qmax, float *scale, int *zero_point)
+{
+    const float low = alpha < 0.0f ? alpha : 0.0f, high = beta > 0.0f ? beta : 0.0f;
+    const float width = high - low;
+    float s = width / (float)(qmax - qmin);
+    if (low == high) {
+        s = 1.0f;
+    } else if (width > PQ_LARGEST_FLOAT) { /* all of it in float64, rounded at the end */
+        const double wide = ((double)high - (double)low) / (double)(qmax - qmin);
+        *scale = (float)wide;
+        *zero_point = pq_clamp_zero_point((double)qmin - (double)low / wide, qmin, qmax);
+        return;
+    } else if (s < PQ_LEAST_NORMAL) {
+        s = PQ_LEAST_NORMAL;
+    }
+    *scale = s;
+    *zero_point = pq_clamp_zero_point((double)((float)qmin - low / s), qmin, qmax);
+}
+
+/* Histograms: the smallest exponent, from -126 on, with most < half * 2^exponent, where half is a power of two and most
+ * finite and not negative: both are read from the exponents' bits, and a subnormal needs less than -126. */
+PQ_SEMANTICS int pq_bin_exponent(float most, unsigned int half)
+{
+    pq_bits32 a, b;
+    int exponent;
+    a.f = most;
+    b.f = (float)half;
+    exponent = (int)(a.u >> 23) - (int)(b.u >> 23) + 1;
+    return exponent < -126 ? -126 : exponent;
+}
+
+/* The bin of finite x; inverse_width is a power of two, so the product is exact, or underflows towards a truncated 0,
+ * which is right too. */
+PQ_SEMANTICS int pq_bin(float x, float inverse_width)
+{
+    return (int)(x * inverse_width) + (x > 0.0f) - (x < 0.0f);
+}
+
 /* Straight-through gradients of fake quantize for one element, upstream gradient g; low and high are qmin and qmax
  * less the zero point. x passes inside the grid only; the scale moves an inner value by its rounding and an outer one
  * by the bound it sits on (LSQ, Esser et al. 2020); the zero point moves outer ones alone. NaN teaches nothing. */
