@@ -39,7 +39,7 @@ static const struct {
 
 enum { OPS = sizeof ops / sizeof ops[0], VARIANTS = sizeof variants / sizeof variants[0] };
 
-/* quantize_f32_i8: the last two parts are types, in and out; one part is both. */
+/* quantize_f32_i8: the last two parts are types, in and out; one part is both. gemm has types of its own. */
 static int type_of(const char *name, size_t n, pq_type *type)
 {
     static const char *const names[] = {"f32", "f16", "bf16", "f64", "i8", "u8", "i16", "u16", "i32"};
@@ -54,6 +54,7 @@ static int type_of(const char *name, size_t n, pq_type *type)
 static int types_of(const char *op, pq_type *in, pq_type *out)
 {
     const char *last = strrchr(op, '_'), *previous = last;
+    if (strcmp(op, "gemm") == 0) return 1;
     if (last == NULL || !type_of(last + 1, strlen(last + 1), out)) return 0;
     *in = *out;
     while (previous > op && previous[-1] != '_') previous--;
