@@ -1,0 +1,125 @@
+"""Every unit of pyquant/cuda for every architecture, compiled as the library does it."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from c_build import ROOT, must
+
+from pyquant import _cuda_loader
+
+ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100a", "sm_120"]
+# One of each generation of machine code; the others differ little, and disassembling takes long.
+DISASSEMBLED = ["sm_75", "sm_90", "sm_120"]
+FOLDER = ROOT / "build" / "cuda-cubins"
+_PROGRAM = """
+import sys
+from pyquant._cuda_loader import cubin
+for job in sys.argv[1:]:
+    cubin(*job.split(":"))
+"""
+
+
+def need_nvrtc() -> None:
+    """CuPy and NVRTC may be absent on a developer's machine; CI says that they may not."""
+    try:
+        _cuda_loader._nvrtc()
+    except RuntimeError as error:
+        if os.environ.get("PYQUANT_REQUIRE_CUDA_COMPILER") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+def jobs() -> list[tuple[str, str]]:
+    """What there is to compile; a unit for one architecture for that one alone."""
+    return [
+        (unit, arch)
+        for arch in ARCHITECTURES
+        for unit in _cuda_loader.units()
+        if _cuda_loader.architecture(unit, arch[3:]) == arch
+    ]
+
+
+@cache
+def compile_all() -> None:
+    """Fill the folder, by as many processes as there are processors."""
+    need_nvrtc()
+    workers = min(os.cpu_count() or 1, 8)
+    environment = {**os.environ, "PYQUANT_CACHE_DIR": str(FOLDER)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    names = [":".join(job) for job in jobs()]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, *names[i::workers]],
+            env=environment, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(workers)
+    ]  # fmt: skip
+    said = [process.communicate()[1] for process in running]
+    for process, errors in zip(running, said, strict=True):
+        assert process.returncode == 0, errors
+    used = {cubin_path(*job).name for job in jobs()}
+    for old in FOLDER.glob("*.cubin"):
+        if old.name not in used:
+            old.unlink()
+
+
+def cubin_path(unit: str, arch: str) -> Path:
+    return FOLDER / _cuda_loader._entry(unit, arch).name
+
+
+@cache
+def cubin(unit: str, arch: str) -> Path:
+    """A file of the machine code alone, for NVIDIA's tools."""
+    compile_all()
+    path = cubin_path(unit, arch).with_suffix(".elf")
+    path.write_bytes(cubin_path(unit, arch).read_bytes()[32:])
+    return path
+
+
+def _tool(name: str) -> str:
+    """From the wheels nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm, or the toolkit."""
+    import sysconfig
+
+    for folder in Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin"):
+        if (folder / name).exists():
+            return str(folder / name)
+    from c_build import need
+
+    return need(name, "nvidia-cuda-toolkit")
+
+
+@cache
+def resources(unit: str, arch: str) -> dict[str, dict[str, int]]:
+    """Per kernel: registers (REG), stack and local memory in bytes (STACK, LOCAL), SHARED."""
+    text = must([_tool("cuobjdump"), "--dump-resource-usage", str(cubin(unit, arch))])
+    found = re.findall(r"Function (\w+):\n\s*(.*)", text)
+    return {
+        name: {key: int(n) for key, n in re.findall(r"(\w+):(\d+)", row)} for name, row in found
+    }
+
+
+@cache
+def instructions(unit: str, arch: str) -> dict[str, list[str]]:
+    """Per kernel: its instructions, by name."""
+    text = must([_tool("nvdisasm"), "-c", str(cubin(unit, arch))])
+    kernels: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in text.splitlines():
+        if line.startswith(".text."):
+            current = kernels.setdefault(line[6:].rstrip(":").strip(), [])
+        match = re.match(r"\s+/\*[0-9a-f]+\*/\s+(?:\{\s*)?(?:@!?U?P\d+\s+)?([A-Z][\w.]+)", line)
+        if match:
+            current.append(match[1])
+    return kernels
+
+
+def count(names: Iterable[str], *prefixes: str, width: str = "") -> int:
+    """How many instructions of this kind; with `width`, such as "128", of that width."""
+    return sum(n.startswith(prefixes) and (not width or f".{width}" in n) for n in names)
