@@ -5,18 +5,28 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from pyquant import _cpu
+from pyquant._arrays import Array as Array
+from pyquant._arrays import (
+    as_array,
+    contiguous,
+    empty,
+    is_same,
+    may_overlap,
+    module_of,
+    on_device,
+    overlap,
+)
+from pyquant._backend import library_of
 from pyquant._grid import Grid, float_code, stored_integers
 
-Array = npt.NDArray[Any]
 Layout = tuple[int, int, int, int]
 
 
 def float_input(x: Any, name: str = "x") -> tuple[Array, int]:
     """x as a C-contiguous native float array, and its pq_type."""
-    array = x if type(x) is np.ndarray else np.asarray(x)
+    array = x if type(x) is np.ndarray else as_array(x)
     code = float_code(array.dtype)
     if code is not None and array.flags.c_contiguous:
         return array, code
@@ -26,27 +36,27 @@ def float_input(x: Any, name: str = "x") -> tuple[Array, int]:
         raise TypeError(
             f"{name} must be a float16, bfloat16, float32 or float64 array, not {array.dtype}"
         )
-    return np.array(array, dtype=native, order="C", copy=None), code
+    return contiguous(array, native), code
 
 
 def integer_input(q: Any, name: str = "q") -> Array:
     """q as a C-contiguous native integer array of a standard type."""
-    array = q if type(q) is np.ndarray else np.asarray(q)
+    array = q if type(q) is np.ndarray else as_array(q)
     dtype = stored_integers(array.dtype)
     if dtype is None:
         raise TypeError(f"{name} must be an array of integers, not {array.dtype}")
-    return np.array(array, dtype=dtype, order="C", copy=None)
+    return contiguous(array, dtype)
 
 
 def int32_input(a: Any, name: str) -> Array:
     """a as a C-contiguous native int32 array; a list of integers that fit becomes one."""
-    array = np.asarray(a)
-    if (array.dtype != np.int32 and isinstance(a, np.ndarray)) or array.dtype.kind not in "iu":
+    array = as_array(a)
+    if (array.dtype != np.int32 and array is a) or array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an array of int32, not {array.dtype}")
     wide = array.dtype != np.int32 and array.size > 0
     if wide and (array.min() < -(1 << 31) or array.max() >= 1 << 31):
         raise OverflowError(f"{name} must fit int32, and holds {array.min()} ... {array.max()}")
-    return np.array(array, dtype=np.int32, order="C", copy=None)
+    return contiguous(array, np.dtype(np.int32))
 
 
 def layout_of(shape: tuple[int, ...], axis: int | None, block_size: int | None) -> Layout:
@@ -92,16 +102,44 @@ def params_shape(
     return (*shape[:axis], -(-shape[axis] // block_size), *shape[axis + 1 :])
 
 
+def params_input(
+    scale: Any,
+    zero_point: Any,
+    grid: Grid,
+    shape: tuple[int, ...],
+    axis: int | None,
+    block_size: int | None,
+    x: Array,
+    *,
+    name: str = "scale",
+) -> tuple[Array, Array | None, Layout]:
+    """scale, zero_point and pq_layout for an array x of that shape, as kernels take them.
+
+    The C library checks their values; of x on a device, those that are on the host are checked
+    here, and those on the device not at all: that would wait for it.
+    """
+    layout = layout_of(shape, axis, block_size)
+    expected = params_shape(shape, axis, block_size)
+    scales = scale_input(scale, expected, name)
+    zero_points = zero_point_input(zero_point, expected, f"{grid.qmin} ... {grid.qmax}")
+    if type(x) is not np.ndarray and on_device(x):
+        if not on_device(scales):
+            check_scale(scales, name)
+        if zero_points is None or not on_device(zero_points):
+            check_zero_point(zero_points, grid)
+    return scales, zero_points, layout
+
+
 def scale_input(scale: Any, expected: tuple[int, ...], name: str = "scale") -> Array:
     """scale as float32 of the expected shape; its values are checked in C."""
-    array = np.asarray(scale)
+    array = as_array(scale)
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
         raise TypeError(f"{name} must be real numbers, not {array.dtype}")
     if array.shape != expected and not (expected == () and array.shape == (1,)):
         raise ValueError(f"{name} must have shape {expected} here, not {array.shape}")
     if array.dtype != np.float32 or not array.flags.c_contiguous:
         with np.errstate(over="ignore"):  # what overflows float32 becomes infinity and is refused
-            array = np.array(array, dtype=np.float32, order="C")
+            array = contiguous(array, np.dtype(np.float32))
     return array
 
 
@@ -109,7 +147,7 @@ def zero_point_input(zero_point: Any, expected: tuple[int, ...], grid_text: str)
     """zero_point as int32 of the expected shape, None when all zero."""
     if type(zero_point) is int and zero_point == 0:
         return None
-    array = np.asarray(zero_point)
+    array = as_array(zero_point)
     dtype = stored_integers(array.dtype)
     if dtype is None:
         raise TypeError(f"zero_point must be integers, not {array.dtype}")
@@ -117,6 +155,10 @@ def zero_point_input(zero_point: Any, expected: tuple[int, ...], grid_text: str)
         expected == () and array.shape == (1,)
     ):
         raise ValueError(f"zero_point must have shape {expected} or () here, not {array.shape}")
+    if on_device(array):  # whose values stay unknown
+        if array.shape != expected:
+            array = module_of(array).broadcast_to(array.reshape(()), expected)
+        return contiguous(array, np.dtype(np.int32))
     if dtype.itemsize > 2:  # so that the conversion to int32 below does not wrap
         outside = (array < -(1 << 16)) | (array > (1 << 16))
         if outside.any():
@@ -130,48 +172,50 @@ def zero_point_input(zero_point: Any, expected: tuple[int, ...], grid_text: str)
     return np.ascontiguousarray(wide).reshape(expected)
 
 
+def check_scale(scale: Array, name: str = "scale") -> None:
+    """ValueError for values of the host that are no scales."""
+    good = (scale > 0) & np.isfinite(scale)
+    if not good.all():
+        raise ValueError(f"{name}={scale[~good].flat[0]} must be positive and finite in float32")
+
+
+def check_zero_point(zero_point: Array | None, grid: Grid) -> None:
+    """ValueError for values of the host that lie off the grid."""
+    if zero_point is None:
+        zero_point = np.zeros(1, np.int32)
+    outside = (zero_point < grid.qmin) | (zero_point > grid.qmax)
+    if outside.any():
+        raise ValueError(
+            f"zero_point={zero_point[outside].flat[0]} lies outside the grid "
+            f"{grid.qmin} ... {grid.qmax} of {grid.name}"
+        )
+
+
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> Array:
-    """The C-contiguous array that a kernel writes for `out`: out itself where that is safe."""
+    """The C-contiguous array that a kernel writes for `out`: out itself where that is safe.
+
+    `inputs` are all that it reads; where they are, the result is.
+    """
     if out is None:
-        return _cpu.empty(shape, dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, not {type(out).__name__}")
+        return empty(shape, dtype, inputs[0])
+    if not isinstance(out, np.ndarray) and not on_device(out):
+        library = library_of(type(inputs[0]))
+        raise TypeError(f"out must be a {library} array, not {type(out).__name__}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, not {out.shape}")
     if out.dtype != dtype or not out.dtype.isnative:
         raise ValueError(f"out must have dtype {dtype}, not {out.dtype}")
-    if not out.flags.writeable:
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out must be writeable, and this array is read-only")
-    direct = out.flags.c_contiguous
     for array in inputs:
-        if not np.may_share_memory(out, array):
-            continue
-        if _same_memory(out, array):
-            continue
-        if _overlap(out, array):
+        if may_overlap(out, array) and not is_same(out, array) and overlap(out, array):
             raise ValueError("out must not partly overlap an input; it may be the input itself")
-    return out if direct else _cpu.empty(shape, dtype)
+    return out if out.flags.c_contiguous else empty(shape, dtype, inputs[0])
 
 
 def apart(array: Array, out: Array | None) -> Array:
     """array, or a copy of it where writing `out` would change it."""
-    return array if out is None or not np.may_share_memory(array, out) else array.copy()
-
-
-def _same_memory(a: Array, b: Array) -> bool:
-    return (
-        a.ctypes.data == b.ctypes.data
-        and a.strides == b.strides
-        and a.shape == b.shape
-        and a.dtype.itemsize == b.dtype.itemsize
-    )
-
-
-def _overlap(a: Array, b: Array) -> bool:
-    try:
-        return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]
-    except np.exceptions.TooHardError:
-        return True
+    return array.copy() if isinstance(out, type(array)) and may_overlap(array, out) else array
 
 
 def delivered(result: Array, out: Array | None) -> Array:
@@ -180,11 +224,6 @@ def delivered(result: Array, out: Array | None) -> Array:
         return result
     out[...] = result
     return out
-
-
-def first_bad_scale(scale: Array) -> str:
-    bad = ~((scale > 0) & np.isfinite(scale))
-    return str(scale[bad].flat[0])
 
 
 def nonfinite_sentence(index: tuple[int, ...], value: Any) -> str:
@@ -210,16 +249,9 @@ def refuse(
     if status == _cpu.ERROR_MEMORY:
         raise MemoryError("memory for the computation could not be allocated")
     if status == _cpu.ERROR_SCALE and scale is not None:
-        raise ValueError(
-            f"{scale_name}={first_bad_scale(scale)} must be positive and finite in float32"
-        )
+        check_scale(scale, scale_name)
     if status == _cpu.ERROR_ZERO_POINT and grid is not None:
-        values = np.zeros(1, np.int32) if zero_point is None else zero_point
-        bad = values[(values < grid.qmin) | (values > grid.qmax)]
-        raise ValueError(
-            f"zero_point={bad.flat[0]} lies outside the grid {grid.qmin} ... {grid.qmax} "
-            f"of {grid.name}"
-        )
+        check_zero_point(zero_point, grid)
     if status == _cpu.ERROR_NONFINITE and x is not None:
         flat = int(_cpu.find_nonfinite(x, x_code))
         index = tuple(int(i) for i in np.unravel_index(flat, x.shape))

@@ -2,39 +2,97 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from pyquant import _cpu
 
-_FOREIGN = {"cupy": "CuPy", "torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX"}
+_LIBRARIES = {
+    "cupy": "CuPy", "dask": "Dask", "torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX",
+}  # fmt: skip
+_HOST = frozenset({np.ndarray, type(None), float, int, list, tuple})
 
 
-def backend_of(*arrays: Any) -> ModuleType:
-    """The module that computes on these arrays; TypeError when none does."""
-    for array in arrays:
-        if array is None or type(array) is np.ndarray:
-            continue
-        if is_dask(array):
-            raise TypeError(
-                "Dask arrays are taken by pyquant.quantize, dequantize, calibrate and error; "
-                "dask.array.map_blocks applies this function to every chunk"
-            )
-        library = _FOREIGN.get(_library(array))
-        if library is not None:
-            raise TypeError(
-                f"arrays must be NumPy arrays or array-likes in this version, not {library}'s "
-                f"{type(array).__name__}; convert with numpy.asarray first"
-            )
+class TensorsGiven(TypeError):
+    """The arrays are torch's or JAX's: `pyquant._tensors.takes_tensors` catches it.
+
+    Where nothing does, its sentence holds.
+    """
+
+    def __init__(self, library: str) -> None:
+        super().__init__(
+            f"arrays must be NumPy's or CuPy's here, not {library}'s; "
+            f"numpy.from_dlpack or cupy.from_dlpack makes one of the other without a copy"
+        )
+        self.library = library
+
+
+def backend_of(*arrays: Any, given: tuple[Any, ...] = ()) -> ModuleType:
+    """The module that computes on these arrays; TypeError when none does.
+
+    `given` are scales and zero points: host numbers go with arrays of any library.
+    """
+    for array in arrays + given:
+        if type(array) not in _HOST and library_of(type(array)) != "NumPy":
+            return _other_backend(arrays, given)
     return _cpu
+
+
+def _library(kind: type) -> str:
+    for base in kind.__mro__:
+        library = _LIBRARIES.get(base.__module__.partition(".")[0])
+        if library in ("PyTorch", "JAX") and not hasattr(kind, "__dlpack__"):
+            continue  # a dtype, a size
+        if library is not None:
+            return library
+    return "NumPy"
+
+
+library_of: Callable[[type], str] = lru_cache(maxsize=512)(_library)
+"""The library whose array a type is: "NumPy" also for all that is none."""
 
 
 def is_dask(array: Any) -> bool:
     """Is it a Dask array, or a quantized array or params made of them?"""
-    return type(array).__module__ == "pyquant._lazy" or _library(array) == "dask"
+    return library_of(type(array)) == "Dask"
 
 
-def _library(array: Any) -> str:
-    return type(array).__module__.partition(".")[0]
+def _other_backend(arrays: tuple[Any, ...], given: tuple[Any, ...]) -> ModuleType:
+    if any(map(is_dask, arrays + given)):
+        raise TypeError(
+            "Dask arrays are taken by pyquant.quantize, dequantize, calibrate and error; "
+            "dask.array.map_blocks applies this function to every chunk"
+        )
+    first = next(array for array in arrays if array is not None)
+    library = library_of(type(first))
+    for others, allowed in ((arrays, (library,)), (given, (library, "NumPy"))):
+        for other in others:
+            if other is not None and library_of(type(other)) not in allowed:
+                _refuse_mixture(first, other)
+    if library != "CuPy":
+        raise TensorsGiven(library)
+    return _cuda_backend([a for a in arrays + given if library_of(type(a)) == "CuPy"])
+
+
+def _refuse_mixture(first: Any, other: Any) -> NoReturn:
+    a, b = (f"{library_of(type(v))}'s {type(v).__name__}" for v in (first, other))
+    raise TypeError(f"arrays must be of one library and on one device, not {a} and {b}")
+
+
+def _cuda_backend(arrays: list[Any]) -> ModuleType:
+    cupy = sys.modules.get("cupy")
+    for array in arrays:
+        if cupy is None or not isinstance(array, cupy.ndarray):
+            raise TypeError(f"arrays of CuPy must be cupy.ndarray, not {type(array).__name__}")
+    devices = sorted({array.device.id for array in arrays})
+    if len(devices) > 1:
+        raise TypeError(
+            f"arrays must be on one device, not on GPU {devices[0]} and GPU {devices[1]}"
+        )
+    return import_module("pyquant._cuda")

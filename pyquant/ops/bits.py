@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 from pyquant import _cpu
 from pyquant._arguments import Array, delivered, integer_input, output, refuse
+from pyquant._arrays import empty, on_device
 from pyquant._backend import backend_of
+from pyquant._tensors import takes_tensors
 
 
 def _check_bits(bits: int) -> int:
@@ -18,6 +20,7 @@ def _check_bits(bits: int) -> int:
     return int(bits)
 
 
+@takes_tensors()
 def pack_bits(q: npt.ArrayLike, bits: int) -> Array:
     """Codes to a bit stream: the first element in the lowest bits, two's complement.
 
@@ -39,7 +42,9 @@ def pack_bits(q: npt.ArrayLike, bits: int) -> Array:
 
     Notes
     -----
-    For 4 and 2 bits this is how ONNX stores INT4, UINT4, INT2 and UINT2 tensors.
+    Codes on a GPU are not checked, which would wait for it: of one that does not fit, the lowest
+    `bits` bits are taken. For 4 and 2 bits this is how ONNX stores INT4, UINT4, INT2 and UINT2
+    tensors.
 
     Examples
     --------
@@ -56,9 +61,9 @@ def pack_bits(q: npt.ArrayLike, bits: int) -> Array:
     codes = array
     if array.dtype != width:
         codes = array.astype(width)
-        if not np.array_equal(codes, array):
+        if not on_device(array) and not np.array_equal(codes, array):
             _refuse_codes(array, bits, signed)
-    packed = np.empty(_cpu.packed_size(codes.size, bits), np.uint8)
+    packed = empty((_cpu.packed_size(codes.size, bits),), np.uint8, codes)
     status = backend.pack_bits(codes, bits, signed, packed)
     if status == _cpu.ERROR_CODE:
         _refuse_codes(array, bits, signed)
@@ -73,6 +78,7 @@ def _refuse_codes(codes: Array, bits: int, signed: bool) -> NoReturn:
     raise ValueError(f"q holds {bad}, which does not fit {bits} bits")
 
 
+@takes_tensors()
 def unpack_bits(
     packed: npt.ArrayLike,
     bits: int,

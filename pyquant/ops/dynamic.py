@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,8 +17,10 @@ from pyquant._arguments import (
     params_shape,
     refuse,
 )
+from pyquant._arrays import as_array, empty, on_device
 from pyquant._backend import backend_of
-from pyquant._grid import grid_of
+from pyquant._grid import Grid, grid_of
+from pyquant._tensors import takes_tensors
 
 _SCHEMES = {"symmetric": _cpu.SYMMETRIC, "affine": _cpu.AFFINE}
 _dynamic_quantize_plain = _cpu.dynamic_quantize_plain
@@ -66,23 +70,31 @@ def dynamic_quantize(
     made = _dynamic_quantize_plain(x, grid, scheme_code(scheme), axis, block_size, out)
     if made is not None:
         return made
+    return _dynamic_quantize(x, grid, scheme_code(scheme), axis, block_size, out=out)
+
+
+@takes_tensors()
+def _dynamic_quantize(
+    x: Any, grid: Grid, scheme: int, axis: int | None, block_size: int | None, *, out: Any
+) -> tuple[Array, Array, Array]:
     backend = backend_of(x, out)
     array, code = float_input(x)
     layout = layout_of(array.shape, axis, block_size)
     shape = params_shape(array.shape, axis, block_size)
-    scale = np.empty(shape, np.float32)
-    zero_points = np.empty(shape, np.int32)
-    checked = output(out, array.shape, grid.storage, np.asarray(x), array)
-    # Data that are refused half-way must not leave codes in out.
-    result = checked if out is None else _cpu.empty(array.shape, grid.storage)
+    scale = empty(shape, np.float32, array)
+    zero_points = empty(shape, np.int32, array)
+    result = output(out, array.shape, grid.storage, as_array(x), array)
+    if result is out and not on_device(array):
+        # Data that are refused half-way must not leave codes in out.
+        result = _cpu.empty(array.shape, grid.storage)
     status = backend.dynamic_quantize(
-        array, code, result, grid.code, layout, scheme_code(scheme), grid.qmin, grid.qmax,
-        scale, zero_points,
-    )  # fmt: skip
+        array, code, result, grid.code, layout, scheme, grid.qmin, grid.qmax, scale, zero_points
+    )
     if status:
         refuse(status, x=array, x_code=code)
     zeros = zero_points.astype(grid.storage)
-    scale.flags.writeable = zeros.flags.writeable = False
+    if not on_device(array):
+        scale.flags.writeable = zeros.flags.writeable = False
     return delivered(result, out), scale, zeros
 
 
@@ -122,6 +134,7 @@ def dynamic_quantize_linear(x: npt.ArrayLike) -> tuple[Array, Array, Array]:
     return dynamic_quantize(x, dtype="uint8", scheme="affine")
 
 
+@takes_tensors()
 def choose_params(
     alpha: npt.ArrayLike,
     beta: npt.ArrayLike,
@@ -156,20 +169,26 @@ def choose_params(
     >>> float(scale), int(zero_point)
     (0.01568627543747425, 64)
     """
+    backend = backend_of(alpha, beta)
     grid = grid_of(dtype, narrow_range)
     code = scheme_code(scheme)
-    with np.errstate(over="ignore"):
-        low = np.asarray(alpha).astype(np.float32, order="C")
-        high = np.asarray(beta).astype(np.float32, order="C")
+    low, high = _end(alpha), _end(beta)
     if low.shape != high.shape:
         raise ValueError(f"alpha and beta must have one shape, not {low.shape} and {high.shape}")
-    bad = ~(np.isfinite(low) & np.isfinite(high) & (low <= high))
-    if bad.any():
-        a, b = low[bad].flat[0], high[bad].flat[0]
-        raise ValueError(f"the range [{a}, {b}] must be finite in float32 with alpha <= beta")
-    scale = np.empty(low.shape, np.float32)
-    zero_points = np.empty(low.shape, np.int32)
-    status = _cpu.choose_params(low, high, code, grid.qmin, grid.qmax, scale, zero_points)
+    if not on_device(low):
+        bad = ~(np.isfinite(low) & np.isfinite(high) & (low <= high))
+        if bad.any():
+            a, b = low[bad].flat[0], high[bad].flat[0]
+            raise ValueError(f"the range [{a}, {b}] must be finite in float32 with alpha <= beta")
+    scale = empty(low.shape, np.float32, low)
+    zero_points = empty(low.shape, np.int32, low)
+    status = backend.choose_params(low, high, code, grid.qmin, grid.qmax, scale, zero_points)
     if status:
         refuse(status)
     return scale, zero_points.astype(grid.storage)
+
+
+def _end(value: Any) -> Array:
+    """The ends of ranges as float32."""
+    with np.errstate(over="ignore"):
+        return as_array(value).astype(np.float32, order="C")

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from pyquant import _cpu
-from pyquant._arguments import (
-    Array,
-    apart,
-    delivered,
-    float_input,
-    layout_of,
-    output,
-    params_shape,
-    refuse,
-    scale_input,
-    zero_point_input,
-)
+from pyquant._arguments import Array, apart, delivered, float_input, output, params_input, refuse
+from pyquant._arrays import as_array, contiguous, empty
 from pyquant._backend import backend_of
-from pyquant._grid import Grid, grid_of
+from pyquant._grid import grid_of
+from pyquant._tensors import takes_tensors
 
 _fake_quantize_plain = _cpu.fake_quantize_plain
-
-
-def _fake_arguments(
-    scale: npt.ArrayLike,
-    zero_point: npt.ArrayLike,
-    grid: Grid,
-    shape: tuple[int, ...],
-    axis: int | None,
-    block_size: int | None,
-) -> tuple[Array, Array | None, tuple[int, int, int, int]]:
-    layout = layout_of(shape, axis, block_size)
-    expected = params_shape(shape, axis, block_size)
-    zero_points = zero_point_input(zero_point, expected, f"{grid.qmin} ... {grid.qmax}")
-    return scale_input(scale, expected), zero_points, layout
 
 
 def fake_quantize_linear(
@@ -63,13 +42,28 @@ def fake_quantize_linear(
     result = _fake_quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_size, out)
     if result is not None:
         return result
-    backend = backend_of(x, out)
+    return _fake_quantize(x, scale, zero_point, dtype, narrow_range, axis, block_size, out=out)
+
+
+@takes_tensors(differentiable=True)
+def _fake_quantize(
+    x: Any,
+    scale: Any,
+    zero_point: Any,
+    dtype: str,
+    narrow_range: bool,
+    axis: int | None,
+    block_size: int | None,
+    *,
+    out: Any,
+) -> Array:
+    backend = backend_of(x, out, given=(scale, zero_point))
     grid = grid_of(dtype, narrow_range)
     array, code = float_input(x)
-    scales, zero_points, layout = _fake_arguments(
-        scale, zero_point, grid, array.shape, axis, block_size
+    scales, zero_points, layout = params_input(
+        scale, zero_point, grid, array.shape, axis, block_size, array
     )
-    result = output(out, array.shape, array.dtype, np.asarray(x), array)
+    result = output(out, array.shape, array.dtype, as_array(x), array)
     status = backend.fake_quantize(
         array, code, apart(scales, out), zero_points, result, layout, grid.qmin, grid.qmax
     )
@@ -78,6 +72,7 @@ def fake_quantize_linear(
     return delivered(result, out)
 
 
+@takes_tensors()
 def fake_quantize_grad_linear(
     grad: npt.ArrayLike,
     x: npt.ArrayLike,
@@ -105,27 +100,27 @@ def fake_quantize_grad_linear(
     >>> dx, round(float(ds), 3), float(dz)
     (array([1., 0.], dtype=float32), 7.2, -0.5)
     """
-    backend = backend_of(grad, x)
+    backend = backend_of(grad, x, given=(scale, zero_point))
     grid = grid_of(dtype, narrow_range)
     array, _ = float_input(x)
     upstream, _ = float_input(grad, "grad")
     if upstream.shape != array.shape:
         raise ValueError(f"grad must have x's shape {array.shape}, not {upstream.shape}")
-    scales, zero_points, layout = _fake_arguments(
-        scale, zero_point, grid, array.shape, axis, block_size
+    scales, zero_points, layout = params_input(
+        scale, zero_point, grid, array.shape, axis, block_size, array
     )
     code = _cpu.F64 if np.float64 in (array.dtype, upstream.dtype) else _cpu.F32
     wide = np.dtype(np.float64 if code == _cpu.F64 else np.float32)
-    dx = np.empty(array.shape, wide)
-    dscale, dzero_point = np.empty(scales.shape), np.empty(scales.shape)
+    dx = empty(array.shape, wide, array)
+    dscale, dzero_point = (empty(scales.shape, np.float64, array) for _ in range(2))
     status = backend.fake_quantize_grad(
-        upstream.astype(wide, copy=False), array.astype(wide, copy=False), code, scales,
-        zero_points, dx, dscale, dzero_point, layout, grid.qmin, grid.qmax,
+        contiguous(upstream, wide), contiguous(array, wide), code, scales, zero_points, dx,
+        dscale, dzero_point, layout, grid.qmin, grid.qmax,
     )  # fmt: skip
     if status:
         refuse(status, scale=scales, zero_point=zero_points, grid=grid)
     return (
-        dx.astype(upstream.dtype, copy=False),
-        dscale.astype(np.float32),
-        dzero_point.astype(np.float32),
+        contiguous(dx, upstream.dtype),
+        contiguous(dscale, np.dtype(np.float32)),
+        contiguous(dzero_point, np.dtype(np.float32)),
     )

@@ -11,18 +11,21 @@ from pyquant import _cpu
 from pyquant._arguments import (
     Array,
     apart,
+    check_scale,
     delivered,
     float_input,
     integer_input,
     layout_of,
     output,
+    params_input,
     params_shape,
     refuse,
     scale_input,
-    zero_point_input,
 )
+from pyquant._arrays import as_array, module_of, on_device
 from pyquant._backend import backend_of
 from pyquant._grid import float_code, float_dtype, grid_of
+from pyquant._tensors import takes_tensors
 
 _quantize_plain = _cpu.quantize_plain
 _dequantize_plain = _cpu.dequantize_plain
@@ -87,14 +90,29 @@ def quantize_linear(
     result = _quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_size, out)
     if result is not None:
         return result
-    backend = backend_of(x, out)
+    return _quantize(x, scale, zero_point, dtype, narrow_range, axis, block_size, out=out)
+
+
+@takes_tensors()
+def _quantize(
+    x: Any,
+    scale: Any,
+    zero_point: Any,
+    dtype: str,
+    narrow_range: bool,
+    axis: int | None,
+    block_size: int | None,
+    *,
+    out: Any,
+) -> Array:
+    backend = backend_of(x, out, given=(scale, zero_point))
     grid = grid_of(dtype, narrow_range)
     array, code = float_input(x)
-    layout = layout_of(array.shape, axis, block_size)
-    expected = params_shape(array.shape, axis, block_size)
-    scales = apart(scale_input(scale, expected), out)
-    zero_points = zero_point_input(zero_point, expected, f"{grid.qmin} ... {grid.qmax}")
-    result = output(out, array.shape, grid.storage, np.asarray(x), array)
+    scales, zero_points, layout = params_input(
+        scale, zero_point, grid, array.shape, axis, block_size, array
+    )
+    scales = apart(scales, out)
+    result = output(out, array.shape, grid.storage, as_array(x), array)
     status = backend.quantize(
         array, code, scales, zero_points, result, grid.code, layout, grid.qmin, grid.qmax
     )
@@ -152,19 +170,33 @@ def dequantize_linear(
     result = _dequantize_plain(q, scale, zero_point, axis, block_size, dtype, out)
     if result is not None:
         return result
-    backend = backend_of(q, out)
+    return _dequantize(q, scale, zero_point, axis, block_size, dtype, out=out)
+
+
+@takes_tensors(differentiable=True)
+def _dequantize(
+    q: Any,
+    scale: Any,
+    zero_point: Any,
+    axis: int | None,
+    block_size: int | None,
+    dtype: Any,
+    *,
+    out: Any,
+) -> Array:
+    backend = backend_of(q, out, given=(scale, zero_point))
     target = float_dtype(dtype)
     array = integer_input(q)
-    layout = layout_of(array.shape, axis, block_size)
-    expected = params_shape(array.shape, axis, block_size)
-    scales = apart(scale_input(scale, expected), out)
     if array.dtype.itemsize > 2:
         if array.dtype != np.int32:
             raise TypeError(f"q must be integers of 8 or 16 bits or int32, not {array.dtype}")
-        return _dequantize_wide(array, scales, zero_point, expected, axis, block_size, target, out)
+        return _dequantize_wide(array, scale, zero_point, axis, block_size, target, out)
     grid = grid_of(array.dtype.name, False)
-    zero_points = zero_point_input(zero_point, expected, f"{grid.qmin} ... {grid.qmax}")
-    result = output(out, array.shape, target, np.asarray(q), array)
+    scales, zero_points, layout = params_input(
+        scale, zero_point, grid, array.shape, axis, block_size, array
+    )
+    scales = apart(scales, out)
+    result = output(out, array.shape, target, as_array(q), array)
     status = backend.dequantize(
         array, grid.code, scales, zero_points, result, float_code(target), layout
     )
@@ -175,31 +207,35 @@ def dequantize_linear(
 
 def _dequantize_wide(
     q: Array,
-    scale: Array,
-    zero_point: npt.ArrayLike,
-    expected: tuple[int, ...],
+    scale: Any,
+    zero_point: Any,
     axis: int | None,
     block_size: int | None,
     dtype: np.dtype[Any],
     out: Array | None,
 ) -> Array:
-    """int32, as biases are: rare and small, so NumPy's arithmetic, rounded alike."""
-    if not np.all((scale > 0) & np.isfinite(scale)):
-        refuse(_cpu.ERROR_SCALE, scale=scale)
-    zeros = np.asarray(zero_point)
+    """int32, as biases are: rare and small, so the array library's arithmetic, rounded alike."""
+    layout_of(q.shape, axis, block_size)
+    expected = params_shape(q.shape, axis, block_size)
+    scale = apart(scale_input(scale, expected), out)
+    if not on_device(scale):
+        check_scale(scale)
+    zeros = as_array(zero_point)
     if zeros.dtype.kind not in "iu":
         raise TypeError(f"zero_point must be integers, not {zeros.dtype}")
     if zeros.shape not in (expected, (), (1,)):
         raise ValueError(f"zero_point must have shape {expected} or () here, not {zeros.shape}")
-    zeros = np.broadcast_to(zeros.reshape(()) if zeros.size == 1 else zeros, expected)
+    xp = module_of(q)
+    scale, zeros = xp.asarray(scale), xp.asarray(zeros)
+    zeros = xp.broadcast_to(zeros.reshape(()) if zeros.size == 1 else zeros, expected)
     if axis is not None:
         axis %= q.ndim
         if block_size is None:
             shape = tuple(n if i == axis else 1 for i, n in enumerate(q.shape))
             scale, zeros = scale.reshape(shape), zeros.reshape(shape)
         else:
-            index = np.arange(q.shape[axis]) // block_size
-            scale, zeros = np.take(scale, index, axis), np.take(zeros, index, axis)
+            index = xp.arange(q.shape[axis]) // block_size
+            scale, zeros = xp.take(scale, index, axis), xp.take(zeros, index, axis)
     real = (q.astype(np.int64) - zeros).astype(np.float32) * scale
     result = output(out, q.shape, dtype, q)
     result[...] = real.astype(dtype)

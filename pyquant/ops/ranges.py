@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from pyquant import _cpu
 from pyquant._arguments import Array, float_input, layout_of, params_shape, refuse
+from pyquant._arrays import empty
 from pyquant._backend import backend_of
+from pyquant._tensors import takes_tensors
 
 _range_plain = _cpu.range_plain
 
@@ -60,9 +64,16 @@ def minmax(
     made = _range_plain(x, axis, block_size, False) if nan_policy == "raise" else None
     if made is not None:
         return made  # type: ignore[no-any-return]
+    return _minmax(x, axis, block_size, nan_policy)
+
+
+@takes_tensors()
+def _minmax(
+    x: Any, axis: int | None, block_size: int | None, nan_policy: str
+) -> tuple[Array, Array]:
     backend = backend_of(x)
     array, code, layout, shape, omit = _range_arguments(x, axis, block_size, nan_policy)
-    low, high = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    low, high = empty(shape, np.float32, array), empty(shape, np.float32, array)
     status = backend.minmax(array, code, layout, omit, low, high)
     if status:
         refuse(status, x=array, x_code=code)
@@ -90,9 +101,14 @@ def absmax(
     made = _range_plain(x, axis, block_size, True) if nan_policy == "raise" else None
     if made is not None:
         return made  # type: ignore[no-any-return]
+    return _absmax(x, axis, block_size, nan_policy)
+
+
+@takes_tensors()
+def _absmax(x: Any, axis: int | None, block_size: int | None, nan_policy: str) -> Array:
     backend = backend_of(x)
     array, code, layout, shape, omit = _range_arguments(x, axis, block_size, nan_policy)
-    high = np.empty(shape, np.float32)
+    high = empty(shape, np.float32, array)
     status = backend.absmax(array, code, layout, omit, high)
     if status:
         refuse(status, x=array, x_code=code)

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import numpy.typing as npt
 
 from pyquant import _cpu
-from pyquant._arguments import (
-    Array,
-    apart,
-    delivered,
-    int32_input,
-    layout_of,
-    output,
-    params_shape,
-    refuse,
-    scale_input,
-    zero_point_input,
-)
+from pyquant._arguments import Array, apart, delivered, int32_input, output, params_input, refuse
+from pyquant._arrays import as_array
 from pyquant._backend import backend_of
 from pyquant._grid import grid_of
+from pyquant._tensors import takes_tensors
 
 _REQUANTIZE = {
     ("float", "double"): _cpu.FLOAT,
@@ -29,6 +19,7 @@ _REQUANTIZE = {
 }
 
 
+@takes_tensors()
 def requantize(
     acc: npt.ArrayLike,
     multiplier: npt.ArrayLike,
@@ -71,12 +62,11 @@ def requantize(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from pyquant import ops
+    >>>     >>> from pyquant import ops
     >>> ops.requantize(np.int32([100, -300, 70000]), 0.01, mode="fixed")
     array([  1,  -3, 127], dtype=int8)
     """
-    backend = backend_of(acc, out)
+    backend = backend_of(acc, out, given=(multiplier, zero_point))
     code = _REQUANTIZE.get((mode, rounding))
     if code is None:
         raise ValueError(
@@ -85,11 +75,11 @@ def requantize(
         )
     grid = grid_of(dtype, narrow_range)
     array = int32_input(acc, "acc")
-    layout = layout_of(array.shape, axis, None)
-    expected = params_shape(array.shape, axis, None)
-    scales = apart(scale_input(multiplier, expected, "multiplier"), out)
-    zero_points = zero_point_input(zero_point, expected, f"{grid.qmin} ... {grid.qmax}")
-    result = output(out, array.shape, grid.storage, np.asarray(acc), array)
+    scales, zero_points, layout = params_input(
+        multiplier, zero_point, grid, array.shape, axis, None, array, name="multiplier"
+    )
+    scales = apart(scales, out)
+    result = output(out, array.shape, grid.storage, as_array(acc), array)
     status = backend.requantize(
         array, scales, zero_points, result, grid.code, layout, grid.qmin, grid.qmax, code
     )
