@@ -53,13 +53,13 @@ unsigned pq_cpu_features(void)
 }
 
 /* What the CPU says of the cache that one core can fill; sysconf counts those of all sockets and virtual machines. */
-static size_t third_level_cache(void)
+static size_t cache_of_level(unsigned level)
 {
     enum { INTEL = 4, AMD = (int)0x8000001d };
     unsigned a, b, c, d;
     for (unsigned leaf = INTEL;; leaf = (unsigned)AMD) {
         for (unsigned i = 0; i < 8 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; i++)
-            if ((a >> 5 & 7) == 3)
+            if ((a >> 5 & 7) == level && (a & 31) != 2 /* code */)
                 return ((b >> 22) + 1) * (size_t)((b >> 12 & 0x3ff) + 1) * ((b & 0xfff) + 1) * ((size_t)c + 1);
         if (leaf == (unsigned)AMD) return 0;
     }
@@ -88,26 +88,38 @@ unsigned pq_cpu_features(void) { return 0; }
 #endif
 
 #if !defined(__x86_64__) && !defined(__i386__)
-static size_t third_level_cache(void)
+static size_t cache_of_level(unsigned level)
 {
     long size = 0;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
-    size = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    size = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
 #endif
     return size > 0 ? (size_t)size : 0;
 }
 #endif
 
-size_t pq_cpu_last_level_cache(void)
+/* Asked once: CPUID stops a virtual machine. Threads that race here write the same value. */
+static size_t remembered(size_t *known, unsigned level, size_t unknown)
 {
-    static size_t known; /* threads that race here write the same value */
-    size_t size = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    size_t size = __atomic_load_n(known, __ATOMIC_RELAXED);
     if (size == 0) {
-        size = third_level_cache();
-        if (size == 0) size = (size_t)32 << 20;
-        __atomic_store_n(&known, size, __ATOMIC_RELAXED);
+        size = cache_of_level(level);
+        if (size == 0) size = unknown;
+        __atomic_store_n(known, size, __ATOMIC_RELAXED);
     }
     return size;
+}
+
+size_t pq_cpu_last_level_cache(void)
+{
+    static size_t known;
+    return remembered(&known, 3, (size_t)32 << 20);
+}
+
+size_t pq_cpu_second_level_cache(void)
+{
+    static size_t known;
+    return remembered(&known, 2, (size_t)1 << 20);
 }
 
 int pq_cpu_count(void)

@@ -20,6 +20,9 @@ unsigned pq_cpu_features(void);
 /* Bytes of the last-level cache, 32 MiB where it can not be told. */
 size_t pq_cpu_last_level_cache(void);
 
+/* Bytes of the cache that one core has for itself, 1 MiB where it can not be told. */
+size_t pq_cpu_second_level_cache(void);
+
 /* CPUs that this process may use, at least 1. */
 int pq_cpu_count(void);
 

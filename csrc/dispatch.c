@@ -156,3 +156,5 @@ int pq_op_has(size_t index, const char *name)
         if (variants[v].op == (int)index && variants[v].isa == isa) return usable(isa);
     return 0;
 }
+
+const char *pq_gemm_isa(void) { return pq_op_chosen(OP_gemm); }

@@ -58,14 +58,21 @@ typedef void pq_bins_fn(const void *x, size_t n, float inverse_width, int32_t *b
 typedef void pq_requantize_fn(const int32_t *acc, void *q, size_t n, float multiplier, int32_t zero_point,
                                  int32_t qmin, int32_t qmax, pq_requantize_mode mode);
 
-typedef void pq_requantize_columns_fn(const int32_t *acc, void *q, size_t rows, size_t columns, size_t stride,
-                                      const float *multiplier, const int32_t *zero_point, int32_t qmin,
+typedef void pq_requantize_columns_fn(const int32_t *acc, size_t acc_stride, void *q, size_t rows, size_t columns,
+                                      size_t stride, const float *multiplier, const int32_t *zero_point, int32_t qmin,
                                       int32_t qmax, pq_requantize_mode mode);
 
 /* Codes of one byte each; `bits` below 8. n is a multiple of 8 except in the last call of a stream. Packing returns
  * whether a code did not fit. */
 typedef int pq_pack_bits_fn(const uint8_t *q, size_t n, int bits, int is_signed, uint8_t *packed);
 typedef void pq_unpack_bits_fn(const uint8_t *packed, size_t n, int bits, int is_signed, uint8_t *q);
+
+/* y[r][j] = (add ? y[r][j] : 0) + float32(acc[r][j]) * (a_scale[r] * b_scale[j]) + bias[j], every operation rounded once, and then
+ * between low and high. A step of 0 instead of 1 takes the first scale for all; bias may be NULL. Without add nothing is
+ * added in front, so that a product of -0.0 stays what it is. */
+typedef void pq_product_f32_fn(const int32_t *acc, size_t acc_stride, float *y, size_t y_stride, size_t rows,
+                               size_t columns, const float *a_scale, size_t a_step, const float *b_scale, size_t b_step,
+                               const float *bias, float low, float high, int add);
 
 /* Integer products. A tile of the result is `rows` rows of a times `columns` columns of b; k goes in groups of `depth`. Each
  * instruction set multiplies types of its own, a and b below, and int8 or uint8 codes are brought to them while they are copied: int16
@@ -96,6 +103,9 @@ typedef struct {
     void (*enter)(void), (*leave)(void);
 } pq_gemm_kernels;
 typedef const pq_gemm_kernels *pq_gemm_fn(void);
+
+/* Sums over more k than this are refused: int32 holds the sum of so many codes. */
+#define PQ_LARGEST_K ((size_t)1 << 23)
 
 /* What is added to a code of `from` to make it one of `to`. */
 static inline int32_t pq_gemm_shift(pq_type from, pq_type to)
@@ -194,5 +204,8 @@ typedef struct {
 } pq_kernels;
 
 const pq_kernels *pq_get_kernels(void);
+
+/* The instruction set of the gemm that runs. */
+const char *pq_gemm_isa(void);
 
 #endif

@@ -20,7 +20,8 @@ static void requantize_piece(void *context, const pq_piece *p)
     const int32_t *acc = j->acc + p->offset;
     char *q = j->q + p->offset * j->size;
     if (p->by_column)
-        j->columns(acc, q, p->rows, p->columns, p->stride, multiplier, zero_point, k->qmin, k->qmax, j->mode);
+        j->columns(acc, p->stride, q, p->rows, p->columns, p->stride, multiplier, zero_point, k->qmin, k->qmax,
+                   j->mode);
     else
         for (size_t r = 0; r < p->rows; r++)
             j->run(acc + r * p->stride, q + r * p->stride * j->size, p->columns, multiplier[r],

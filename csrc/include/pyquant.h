@@ -183,7 +183,7 @@ typedef struct {
  * is 1, m, or m * blocks (a row of blocks for each row of a), and a.zero_points likewise.
  *
  * PQ_ERROR_OVERFLOW: an int32 result whose accumulators could overflow, given k, the types and the zero points. Other results
- * are right for every k below 2^24.
+ * are right for every k; from k = 2^23 on PQ_ERROR_ARGUMENT.
  *
  * batches: how many products; product i starts a_offset[i], b_offset[i] and y_offset[i] elements after data (NULL:
  * none does). Zero points, scales and bias are the same for all. */

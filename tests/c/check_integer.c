@@ -103,7 +103,7 @@ void check_requantize_columns(const comparison *c)
             }
             for (size_t i = 0; i < length; i++) put_accumulator(&r, i, n ? multiplier[i % stride % n] : 1.0f, q);
             memset(expected, CANARY, size * length);
-            ((pq_requantize_columns_fn *)c->reference)((const int32_t *)(const void *)data, expected, rows, n, stride,
+            ((pq_requantize_columns_fn *)c->reference)((const int32_t *)(const void *)data, stride, expected, rows, n, stride,
                                                        multiplier, z, q.qmin, q.qmax, (pq_requantize_mode)mode);
             for (int side = BEFORE; side < SIDES; side++)
                 for (size_t a = 0; a < run_effort.alignments / 8 + 1; a++) {
@@ -111,7 +111,7 @@ void check_requantize_columns(const comparison *c)
                     here = (position){c, rows, n, stride, distance, side, mode, 0, n ? multiplier[0] : 1.0f, q};
                     const int32_t *acc = place_copy(&inputs, data, 4 * length, distance, side);
                     void *to = place_output(&outputs, size * length, distance * 5 % 64, side);
-                    ((pq_requantize_columns_fn *)c->function)(acc, to, rows, n, stride, multiplier, z, q.qmin, q.qmax,
+                    ((pq_requantize_columns_fn *)c->function)(acc, stride, to, rows, n, stride, multiplier, z, q.qmin, q.qmax,
                                                               (pq_requantize_mode)mode);
                     compare(to, size * length);
                 }

@@ -1,0 +1,50 @@
+/* The plan of an integer product, and the memory of one thread's part. */
+#ifndef PQ_MATMUL_H
+#define PQ_MATMUL_H
+
+#include "epilogue.h"
+#include "params.h"
+#include "product.h"
+
+typedef struct {
+    const pq_product *p;
+    const pq_gemm_kernels *g;
+    size_t a_size, b_size; /* bytes of an element as the tile takes it */
+    pq_chunks chunks;
+    pq_epilogue epilogue;
+    pq_absmax_fn *absmax; /* of float a */
+    pq_quantize_fn *quantize;
+
+    int32_t a_shift, b_shift;           /* what the layout adds to codes and so to zero points */
+    int32_t a_zero, b_zero;             /* with it, where all are equal */
+    int a_zeros_vary, b_zeros_vary;     /* else */
+    int wants_row_sums;
+    int wide;                           /* int32 may not hold the accumulators */
+
+    int a_direct;                       /* rows of a are used where they are */
+    size_t a_stride, panel_bytes;       /* of a copied row, in elements; of a panel of b */
+    size_t block_rows, block_columns;
+    size_t tasks, tasks_n;              /* tasks_n of them share the columns */
+    int batches_at_once;                /* tasks are batches */
+    size_t space_bytes, multipliers;
+    int *refused;                       /* set where float a is not finite */
+} pq_gemm_job;
+
+/* One thread's memory; only `a` and `a_stride` change. */
+typedef struct {
+    const char *a;
+    size_t a_stride;
+    char *copy, *codes, *b;
+    int32_t *rows, *sums, *columns, *brackets, *tile;
+    int64_t *wide;
+    float *scales;
+    size_t bytes;
+} pq_gemm_space;
+
+/* Fills in all but `wide`, `refused` and the epilogue. */
+void pq_plan(pq_gemm_job *j, const pq_product *p);
+
+/* The parts of the memory at `space`, which may be NULL to learn how much it is. */
+pq_gemm_space pq_lay_out(const pq_gemm_job *j, char *space);
+
+#endif
