@@ -10,6 +10,8 @@ from pyquant.calibration import calibrate, choose_params  # noqa: E402
 from pyquant.files import load, save  # noqa: E402
 from pyquant.metrics import QuantizationError, error  # noqa: E402
 from pyquant.observers import Observer  # noqa: E402
+from pyquant.packed_matrix import PackedMatrix  # noqa: E402
+from pyquant.products import linear, matmul, pack  # noqa: E402
 from pyquant.runtime import (  # noqa: E402
     get_include,
     get_lib,
@@ -22,6 +24,7 @@ from pyquant.training import fake_quantize, fake_quantize_grad  # noqa: E402
 
 __all__ = [
     "Observer",
+    "PackedMatrix",
     "QuantParams",
     "QuantizationError",
     "QuantizedArray",
@@ -34,8 +37,11 @@ __all__ = [
     "get_include",
     "get_lib",
     "get_num_threads",
+    "linear",
     "load",
+    "matmul",
     "ops",
+    "pack",
     "quantize",
     "runtime_info",
     "save",

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyquant._grid import Grid
+from pyquant._operands import Operand, Result
 
 _Array = npt.NDArray[Any]
 _Layout = tuple[int, int, int, int]
@@ -16,12 +17,14 @@ I8: int
 U8: int
 I16: int
 U16: int
+I32: int
 OK: int
 ERROR_SCALE: int
 ERROR_ZERO_POINT: int
 ERROR_NONFINITE: int
 ERROR_RANGE: int
 ERROR_CODE: int
+ERROR_OVERFLOW: int
 ERROR_MEMORY: int
 SYMMETRIC: int
 AFFINE: int
@@ -128,6 +131,20 @@ def requantize(
     qmax: int,
     mode: int,
 ) -> int: ...
+
+class PackedCodes:
+    k: int
+    n: int
+    block: int
+    code: int
+    nbytes: int
+    isa: str
+    current: bool
+    def again(self) -> PackedCodes: ...
+    def unpack(self) -> _Array: ...
+
+def pack_matrix(b: _Array, code: int, block: int) -> PackedCodes: ...
+def matmul(a: Operand, b: Operand, y: Result, block: int) -> int: ...
 def pack_bits(q: _Array, bits: int, is_signed: bool, packed: _Array) -> int: ...
 def unpack_bits(packed: _Array, bits: int, is_signed: bool, q: _Array) -> int: ...
 def packed_size(n: int, bits: int) -> int: ...
@@ -161,6 +178,9 @@ def fake_quantize_plain(
     axis: object,
     block_size: object,
     out: object,
+) -> _Array | None: ...
+def matmul_integer_plain(
+    a: object, b: object, a_zero_point: object, b_zero_point: object, out: object
 ) -> _Array | None: ...
 def dynamic_quantize_plain(
     x: object, grid: Grid, scheme: int, axis: object, block_size: object, out: object

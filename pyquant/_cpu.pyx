@@ -6,8 +6,10 @@ GIL and returns the status as an int (0: fine). Layouts are the four numbers (ou
 _cuda.py has the same names and signatures.
 """
 cimport numpy as cnp
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint16_t, uint64_t, uintptr_t
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
 
 from pyquant.capi cimport *
 
@@ -33,10 +35,10 @@ cdef extern from *:
 
 # The codes of pq_type and pq_status that pyquant.ops speaks in.
 F32, F16, BF16, F64 = <int>PQ_F32, <int>PQ_F16, <int>PQ_BF16, <int>PQ_F64
-I8, U8, I16, U16 = <int>PQ_I8, <int>PQ_U8, <int>PQ_I16, <int>PQ_U16
+I8, U8, I16, U16, I32 = <int>PQ_I8, <int>PQ_U8, <int>PQ_I16, <int>PQ_U16, <int>PQ_I32
 OK, ERROR_SCALE, ERROR_ZERO_POINT = <int>PQ_OK, <int>PQ_ERROR_SCALE, <int>PQ_ERROR_ZERO_POINT
 ERROR_NONFINITE, ERROR_RANGE, ERROR_CODE = <int>PQ_ERROR_NONFINITE, <int>PQ_ERROR_RANGE, <int>PQ_ERROR_CODE
-ERROR_MEMORY = <int>PQ_ERROR_MEMORY
+ERROR_OVERFLOW, ERROR_MEMORY = <int>PQ_ERROR_OVERFLOW, <int>PQ_ERROR_MEMORY
 SYMMETRIC, AFFINE = <int>PQ_SYMMETRIC, <int>PQ_AFFINE
 FLOAT, FIXED_DOUBLE, FIXED_SINGLE = <int>PQ_REQUANTIZE_FLOAT, <int>PQ_REQUANTIZE_FIXED_DOUBLE, <int>PQ_REQUANTIZE_FIXED_SINGLE
 
@@ -199,6 +201,141 @@ def requantize(cnp.ndarray acc, cnp.ndarray multiplier, zero_point, cnp.ndarray 
     return status
 
 
+# Products. Operands are pyquant._operands.Operand and Result: arrays (..., rows, columns) whose strides are whole
+# elements, int32 zero points and float32 scales that are C-contiguous, and None for what is not there.
+
+cdef int cap_changes = 0
+
+
+cdef class PackedCodes:
+    """A matrix of codes in the layout of an instruction set."""
+    cdef pq_packed_matrix *packed
+    cdef int cap
+    cdef readonly size_t k, n, block
+    cdef readonly int code
+
+    def __dealloc__(self):
+        pq_free_packed_matrix(self.packed)
+
+    @property
+    def nbytes(self):
+        return pq_packed_matrix_bytes(self.packed)
+
+    @property
+    def isa(self):
+        return pq_packed_matrix_isa(self.packed).decode()
+
+    @property
+    def current(self):
+        """Was it made under the cap that holds now? PYQUANT_ISA decides once; tests change it."""
+        return self.cap == cap_changes
+
+    def again(self):
+        """The same codes in the layout that the cap asks for now."""
+        return pack_matrix(self.unpack(), self.code, self.block)
+
+    def unpack(self):
+        cdef cnp.npy_intp dims[2]
+        cdef cnp.ndarray b
+        dims[0], dims[1] = self.k, self.n
+        b = cnp.PyArray_EMPTY(2, dims, code_number(self.code), 0)
+        with nogil:
+            pq_unpack_matrix(self.packed, data(b))
+        return b
+
+
+cdef inline void place(cnp.ndarray x, int type_, pq_matrix *m) noexcept:
+    """The last two dimensions."""
+    cdef int last = cnp.PyArray_NDIM(x) - 1
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(x)
+    m.data, m.type = data(x), <pq_type>type_
+    m.row_stride, m.column_stride = cnp.PyArray_STRIDE(x, last - 1) // size, cnp.PyArray_STRIDE(x, last) // size
+
+
+cdef inline void parameters(pq_matrix *m, zero_point, scale):
+    if zero_point is not None:
+        m.zero_point = <const int32_t *>data(<cnp.ndarray>zero_point)
+        m.zero_points = cnp.PyArray_SIZE(<cnp.ndarray>zero_point)
+    if scale is not None:
+        m.scale = <const float *>data(<cnp.ndarray>scale)
+        m.scales = cnp.PyArray_SIZE(<cnp.ndarray>scale)
+
+
+cdef ptrdiff_t *offsets(cnp.ndarray x, ptrdiff_t *out) noexcept nogil:
+    """Where each matrix begins, in elements; `out` has room for them all. NULL if there is only one."""
+    cdef int d, dimensions = cnp.PyArray_NDIM(x) - 2
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(x), count = 1, step, n, i, j, start
+    if dimensions == 0:
+        return NULL
+    out[0] = 0
+    for d in range(dimensions):
+        n, step = cnp.PyArray_DIM(x, d), cnp.PyArray_STRIDE(x, d) // size
+        for i in range(count - 1, -1, -1):  # backwards, so that what is still needed is not overwritten
+            start = out[i]
+            for j in range(n - 1, -1, -1):
+                out[i * n + j] = start + j * step
+        count *= n
+    return out
+
+
+def pack_matrix(cnp.ndarray b, int code, size_t block):
+    """PackedCodes of a (k, n) array, of `block` rows (0: k) that share a scale."""
+    cdef PackedCodes p = PackedCodes.__new__(PackedCodes)
+    cdef pq_matrix m
+    cdef pq_status status
+    memset(&m, 0, sizeof(m))
+    place(b, code, &m)
+    p.k, p.n, p.block, p.code, p.cap = cnp.PyArray_DIM(b, 0), cnp.PyArray_DIM(b, 1), block, code, cap_changes
+    with nogil:
+        status = pq_pack_matrix(&m, p.k, p.n, block, &p.packed)
+    if status != PQ_OK:
+        raise MemoryError("memory for the packed matrix could not be allocated")
+    return p
+
+
+def matmul(a, b, y, size_t block):
+    """y = a @ b. a and b have y's batches, or none; b's array may be PackedCodes."""
+    cdef pq_product p
+    cdef cnp.ndarray left, result
+    cdef ptrdiff_t *starts = NULL
+    cdef int d, last, status
+    memset(&p, 0, sizeof(p))
+    left, code, zero_point, scale, grid = a
+    place(left, code, &p.a)
+    parameters(&p.a, zero_point, scale)
+    if grid is not None:
+        _, _, p.a_signed, _, p.a_qmin, p.a_qmax, _, _ = grid
+    right, code, zero_point, scale, _ = b
+    if type(right) is PackedCodes:
+        p.packed = (<PackedCodes>right).packed
+    else:
+        place(right, code, &p.b)
+    parameters(&p.b, zero_point, scale)
+    result, code, bias, p.y.low, p.y.high, p.y.scale, p.y.zero_point, p.y.qmin, p.y.qmax, mode = y
+    last = cnp.PyArray_NDIM(result) - 1
+    p.m, p.n = cnp.PyArray_DIM(result, last - 1), cnp.PyArray_DIM(result, last)
+    p.k = cnp.PyArray_DIM(left, cnp.PyArray_NDIM(left) - 1)
+    p.block = block
+    p.y.data, p.y.type, p.y.mode = data(result), <pq_type><int>code, <pq_requantize_mode><int>mode
+    p.y.row_stride = cnp.PyArray_STRIDE(result, last - 1) // cnp.PyArray_ITEMSIZE(result)
+    p.y.column_stride = cnp.PyArray_STRIDE(result, last) // cnp.PyArray_ITEMSIZE(result)
+    p.y.bias = NULL if bias is None else data(<cnp.ndarray>bias)
+    p.batches = 1
+    for d in range(last - 1):
+        p.batches *= cnp.PyArray_DIM(result, d)
+    if last > 1:
+        starts = <ptrdiff_t *>malloc(3 * sizeof(ptrdiff_t) * (p.batches + 1))
+        if starts == NULL:
+            return ERROR_MEMORY
+        p.a_offset = offsets(left, starts)
+        p.b_offset = NULL if p.packed != NULL else offsets(right, starts + p.batches)
+        p.y_offset = offsets(result, starts + 2 * p.batches)
+    with nogil:
+        status = pq_matmul(&p)
+        free(starts)
+    return status
+
+
 def pack_bits(cnp.ndarray q, int bits, bint is_signed, cnp.ndarray packed):
     cdef size_t n = cnp.PyArray_SIZE(q)
     cdef int status
@@ -225,6 +362,7 @@ def packed_size(size_t n, int bits):
 
 cdef enum:
     GIL_ELEMENTS = 4096  # below, the call is shorter than letting go of the GIL
+    GIL_PRODUCTS = 65536
 
 cdef type float32_scalar = np.float32
 cdef dict wide_grids = {}  # name -> pyquant._grid.Grid
@@ -514,6 +652,80 @@ def fake_quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_s
     return y if status == PQ_OK else None
 
 
+cdef inline bint one_zero_point(value, int32_t *z) except -1:
+    """A zero point that is an int or one code."""
+    cdef cnp.ndarray a
+    if type(value) is int:
+        if value < -128 or value > 255:
+            return False
+        z[0] = value
+        return True
+    if type(value) is not cnp.ndarray:
+        return False
+    a = <cnp.ndarray>value
+    if cnp.PyArray_SIZE(a) != 1 or cnp.PyArray_NDIM(a) > 1 or cnp.PyArray_ITEMSIZE(a) != 1 or code_type(a) < 0:
+        return False
+    z[0] = one_code(a)
+    return True
+
+
+cdef inline bint plain_codes(object x) noexcept:
+    """A matrix of int8 or uint8, of any strides."""
+    if type(x) is not cnp.ndarray or cnp.PyArray_NDIM(<cnp.ndarray>x) != 2:
+        return False
+    return cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_INT8 or cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_UINT8
+
+
+def matmul_integer_plain(a, b, a_zero_point, b_zero_point, out):
+    """ops.matmul_integer for two matrices, or a matrix and PackedCodes, and one zero point each; or None."""
+    cdef pq_product p
+    cdef cnp.ndarray left, right, y
+    cdef cnp.npy_intp dims[2]
+    cdef int32_t za, zb
+    cdef int status
+    if not plain_codes(a) or not one_zero_point(a_zero_point, &za) or not one_zero_point(b_zero_point, &zb):
+        return None
+    left = <cnp.ndarray>a
+    memset(&p, 0, sizeof(p))
+    place(left, code_type(left), &p.a)
+    p.m, p.k, p.batches = cnp.PyArray_DIM(left, 0), cnp.PyArray_DIM(left, 1), 1
+    if type(b) is PackedCodes:
+        if (<PackedCodes>b).k != p.k or (<PackedCodes>b).block != 0 or (<PackedCodes>b).cap != cap_changes:
+            return None
+        p.packed, p.n = (<PackedCodes>b).packed, (<PackedCodes>b).n
+        right = None
+    elif plain_codes(b):
+        right = <cnp.ndarray>b
+        if <size_t>cnp.PyArray_DIM(right, 0) != p.k:
+            return None
+        place(right, code_type(right), &p.b)
+        p.n = cnp.PyArray_DIM(right, 1)
+    else:
+        return None
+    if za:
+        p.a.zero_point, p.a.zero_points = &za, 1
+    if zb:
+        p.b.zero_point, p.b.zero_points = &zb, 1
+    dims[0], dims[1] = p.m, p.n
+    if out is None:
+        y = pyquant_empty(2, dims, cnp.NPY_INT32)
+    else:
+        if type(out) is not cnp.ndarray or not plain(left) or not (right is None or plain(right)):
+            return None
+        y = <cnp.ndarray>out
+        if cnp.PyArray_TYPE(y) != cnp.NPY_INT32 or not cnp.PyArray_ISCARRAY(y) or not has_dims(y, 2, dims):
+            return None
+        if not apart(left, y) or not (right is None or apart(right, y)):
+            return None
+    p.y.data, p.y.type, p.y.row_stride, p.y.column_stride = data(y), PQ_I32, p.n, 1
+    if <double>p.m * <double>p.n * <double>p.k < GIL_PRODUCTS:
+        status = pq_matmul(&p)
+    else:
+        with nogil:
+            status = pq_matmul(&p)
+    return y if status == PQ_OK else None
+
+
 cdef cnp.ndarray read_only(int ndim, cnp.npy_intp *dims, int type):
     cdef cnp.ndarray a = cnp.PyArray_EMPTY(ndim, dims, type, 0)
     cnp.PyArray_CLEARFLAGS(a, cnp.NPY_ARRAY_WRITEABLE)
@@ -602,6 +814,8 @@ def get_num_threads():
 
 
 def set_isa(str name):
+    global cap_changes
+    cap_changes += 1
     return pq_set_isa(name.encode())
 
 

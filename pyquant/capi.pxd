@@ -1,4 +1,5 @@
 # The C API, for Cython: `from pyquant.capi cimport pq_quantize`, with pyquant.get_include() and get_lib().
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 cdef extern from "pyquant.h" nogil:
@@ -47,6 +48,50 @@ cdef extern from "pyquant.h" nogil:
         int32_t qmin
         int32_t qmax
 
+    ctypedef struct pq_matrix:
+        const void *data
+        pq_type type
+        ptrdiff_t row_stride
+        ptrdiff_t column_stride
+        const int32_t *zero_point
+        size_t zero_points
+        const float *scale
+        size_t scales
+
+    ctypedef struct pq_packed_matrix:
+        pass
+
+    ctypedef struct pq_result:
+        void *data
+        pq_type type
+        ptrdiff_t row_stride
+        ptrdiff_t column_stride
+        const void *bias
+        float low
+        float high
+        float scale
+        int32_t zero_point
+        int32_t qmin
+        int32_t qmax
+        pq_requantize_mode mode
+
+    ctypedef struct pq_product:
+        size_t m
+        size_t n
+        size_t k
+        size_t block
+        pq_matrix a
+        pq_matrix b
+        const pq_packed_matrix *packed
+        int32_t a_qmin
+        int32_t a_qmax
+        int a_signed
+        pq_result y
+        size_t batches
+        const ptrdiff_t *a_offset
+        const ptrdiff_t *b_offset
+        const ptrdiff_t *y_offset
+
     ctypedef void (*pq_task)(void *context, size_t index)
     ctypedef void (*pq_parallel_for)(void *pool, size_t tasks, pq_task task, void *context)
 
@@ -78,6 +123,12 @@ cdef extern from "pyquant.h" nogil:
                                   int32_t *zero_point)
     pq_status pq_requantize(const int32_t *acc, void *q, pq_type q_type, const pq_layout *layout,
                             const pq_params *params, pq_requantize_mode mode)
+    pq_status pq_pack_matrix(const pq_matrix *b, size_t k, size_t n, size_t block, pq_packed_matrix **packed)
+    void pq_free_packed_matrix(pq_packed_matrix *packed)
+    pq_status pq_unpack_matrix(const pq_packed_matrix *packed, void *b)
+    size_t pq_packed_matrix_bytes(const pq_packed_matrix *packed)
+    const char *pq_packed_matrix_isa(const pq_packed_matrix *packed)
+    pq_status pq_matmul(const pq_product *product)
     size_t pq_packed_size(size_t n, int bits)
     pq_status pq_pack_bits(const void *q, size_t n, int bits, int is_signed, uint8_t *packed)
     pq_status pq_unpack_bits(const uint8_t *packed, size_t n, int bits, int is_signed, void *q)

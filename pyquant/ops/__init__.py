@@ -6,6 +6,7 @@ Everything else in the package is built on these, and all validation is here.
 from pyquant.ops.bits import pack_bits, unpack_bits
 from pyquant.ops.dynamic import choose_params, dynamic_quantize, dynamic_quantize_linear
 from pyquant.ops.fake import fake_quantize_grad_linear, fake_quantize_linear
+from pyquant.ops.products import matmul_integer, qlinear_matmul
 from pyquant.ops.quantizing import dequantize_linear, quantize_linear
 from pyquant.ops.ranges import absmax, minmax
 from pyquant.ops.requantizing import requantize
@@ -18,8 +19,10 @@ __all__ = [
     "dynamic_quantize_linear",
     "fake_quantize_grad_linear",
     "fake_quantize_linear",
+    "matmul_integer",
     "minmax",
     "pack_bits",
+    "qlinear_matmul",
     "quantize_linear",
     "requantize",
     "unpack_bits",

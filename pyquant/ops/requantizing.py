@@ -67,12 +67,7 @@ def requantize(
     array([  1,  -3, 127], dtype=int8)
     """
     backend = backend_of(acc, out, given=(multiplier, zero_point))
-    code = _REQUANTIZE.get((mode, rounding))
-    if code is None:
-        raise ValueError(
-            "mode must be 'float' or 'fixed' and rounding 'double' or 'single', "
-            f"not {mode!r} and {rounding!r}"
-        )
+    code = requantize_mode(mode, rounding)
     grid = grid_of(dtype, narrow_range)
     array = int32_input(acc, "acc")
     scales, zero_points, layout = params_input(
@@ -86,3 +81,14 @@ def requantize(
     if status:
         refuse(status, scale=scales, scale_name="multiplier", zero_point=zero_points, grid=grid)
     return delivered(result, out)
+
+
+def requantize_mode(mode: str, rounding: str) -> int:
+    """pq_requantize_mode of the names."""
+    code = _REQUANTIZE.get((mode, rounding))
+    if code is None:
+        raise ValueError(
+            "mode must be 'float' or 'fixed' and rounding 'double' or 'single', "
+            f"not {mode!r} and {rounding!r}"
+        )
+    return int(code)
