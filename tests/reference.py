@@ -241,6 +241,29 @@ def requantize_fixed(
     return clamp(value + zero_point, low, high)
 
 
+# --- products -------------------------------------------------------------------------------
+
+
+def product_element(sums: list[tuple[int, float, float]], bias: float | None = None) -> float:
+    """The float result of a product, from (sum of integers, a_scale, b_scale) of every block."""
+
+    def f32(value: Fraction) -> Fraction:
+        return Fraction(round_fraction(value, F32))
+
+    total = None
+    for acc, a_scale, b_scale in sums:
+        term = f32(f32(Fraction(acc)) * f32(Fraction(a_scale) * Fraction(b_scale)))
+        total = term if total is None else f32(total + term)
+    total = Fraction(0) if total is None else total
+    return float(total if bias is None else f32(total + Fraction(bias)))
+
+
+def bias_code(bias: float, a_scale: float, b_scale: float) -> int:
+    """A float bias as an int32 code: quantized at the scale of the products (ONNX QLinearConv)."""
+    scale = round_fraction(Fraction(a_scale) * Fraction(b_scale), F32)
+    return round(Fraction(divide(bias, scale, F32)))
+
+
 # --- bit packing ----------------------------------------------------------------------------
 
 
@@ -378,3 +401,25 @@ def dequantize_fast(q, scale, zero_point, axis=None, block_size=None) -> np.ndar
     with np.errstate(all="ignore"):
         # Adding 0.0 changes nothing: (q - z) is never -0.0.
         return ((q.astype(np.float64) - z) * s).astype(np.float32)
+
+
+def product_fast(a, b, a_scale, b_scale, block=None, bias=None) -> np.ndarray:
+    """The float result of a product. NumPy's float32 arithmetic is IEEE's, one rounding each.
+
+    a (..., m, k) and b (..., k, n) are integers less their zero points, the scales lie element by
+    element beside them. The sums are of int64, which holds k < 2**40 products of 9 bits each.
+    """
+    a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
+    k = a.shape[-1]
+    total = None
+    with np.errstate(all="ignore"):
+        for start in range(0, k, block or max(k, 1)):
+            part = slice(start, start + (block or k))
+            acc = (a[..., part] @ b[..., part, :]).astype(np.float32)
+            scale = a_scale[..., start, None] * b_scale[..., start, None, :]
+            term = acc * scale
+            total = term if total is None else total + term
+        if total is None:
+            total = (a @ b).astype(np.float32)
+        assert total.dtype == np.float32
+        return total if bias is None else total + np.asarray(bias, np.float32)
