@@ -9,6 +9,7 @@ import numpy as np
 
 from pyquant import _cpu, ops
 from pyquant._arguments import Array, int32_input
+from pyquant._arrays import as_array, contiguous, on_device
 from pyquant._grid import float_dtype
 from pyquant._operands import Operand, Result
 from pyquant.array import QuantizedArray, QuantParams
@@ -28,11 +29,6 @@ class Epilogue(NamedTuple):
     high: float
     mode: int
 
-    @property
-    def clips(self) -> bool:
-        """Is there a clip?"""
-        return self.low > -math.inf or self.high < math.inf
-
     def floats(self, array: Array, bias: Array | None) -> Result:
         """For a float32 array."""
         return Result(array, _cpu.F32, bias, self.low, self.high, mode=self.mode)
@@ -42,17 +38,36 @@ class Epilogue(NamedTuple):
         return Result(array, _cpu.I32, bias)
 
     def codes(self, array: Array, bias: Array | None) -> Result:
-        """For an array of the storage type of `params`; the clip becomes the ends of the grid."""
+        """For an array of the storage type of `params`."""
         params = self.params
         assert params is not None
-        qmin, qmax = params.qmin, params.qmax
-        if self.clips:
-            ends = quantized(np.array([self.low, self.high], np.float32), params)
-            qmin, qmax = map(int, ends.data)
+        zero_point = int(params.zero_point)
+        low, high = self.ends()
         return Result(
-            array, params._grid.code, bias, scale=float(params.scale),
-            zero_point=int(params.zero_point), qmin=qmin, qmax=qmax, mode=self.mode,
+            array, params._grid.code, bias, scale=float(params.scale), zero_point=zero_point,
+            qmin=min(low, zero_point), qmax=max(high, zero_point), mode=self.mode,
         )  # fmt: skip
+
+    def ends(self) -> tuple[int, int]:
+        """The codes between which the clip leaves results."""
+        params = self.params
+        assert params is not None
+        if self.low == -math.inf and self.high == math.inf:
+            return params.qmin, params.qmax
+        low, high = quantized(np.array([self.low, self.high], np.float32), params).data
+        return int(low), int(high)
+
+    def finished(self, array: Array) -> Array | QuantizedArray:
+        """The result from the array that the product wrote."""
+        if self.params is not None:
+            low, high = self.ends()
+            if not low <= self.params.zero_point <= high:  # no kernel's grid is without it
+                array = array.clip(low, high)
+            return QuantizedArray._of(array, self.params)
+        if array.dtype == self.dtype:
+            return array
+        with np.errstate(over="ignore"):
+            return array.astype(self.dtype)
 
 
 def epilogue(
@@ -117,7 +132,7 @@ def real_bias(bias: Any, n: int) -> Array | None:
     """A bias that is added to real numbers: float32 of shape (n,)."""
     if bias is None:
         return None
-    array = np.asarray(bias)
+    array = as_array(bias)
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         raise TypeError(
             f"bias must be floats for a float result, not {array.dtype}; "
@@ -125,19 +140,19 @@ def real_bias(bias: Any, n: int) -> Array | None:
         )
     _check_shape(array, n)
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32).reshape(n)
+        return contiguous(array, _FLOAT32).reshape(n)
 
 
 def is_real(bias: Any) -> bool:
     """Is it a bias of real numbers, and not of codes?"""
-    return bias is not None and np.asarray(bias).dtype.kind not in "iu"
+    return bias is not None and as_array(bias).dtype.kind not in "iu"
 
 
 def code_bias(bias: Any, n: int, a: Operand, b: Operand) -> Array | None:
     """A bias that is added to int32 sums: int32 codes as they are, floats at scale a * b."""
     if bias is None:
         return None
-    array = np.asarray(bias)
+    array = as_array(bias)
     _check_shape(array, n)
     if array.dtype.kind in "iu":
         return int32_input(bias, "bias").reshape(n)
@@ -150,8 +165,8 @@ def code_bias(bias: Any, n: int, a: Operand, b: Operand) -> Array | None:
     with np.errstate(all="ignore"):
         codes = np.rint(array.reshape(n) / scale)
         fits = (codes >= -(2.0**31)) & (codes < 2.0**31)
-    if not fits.all():
-        bad = np.asarray(bias).reshape(n)[~fits][0]
+    if not on_device(fits) and not fits.all():
+        bad = array.reshape(n)[~fits][0]
         raise ValueError(f"bias={bad} must fit int32 at scale a_scale * b_scale, and does not")
     return codes.astype(np.int32)
 

@@ -8,10 +8,14 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from pyquant import _cpu
-from pyquant._arguments import Array, first_bad_scale, output, refuse, scale_input
+from pyquant._arguments import Array, check_scale, output, refuse, scale_input
+from pyquant._arrays import as_array, contiguous, on_device, on_host
 from pyquant._grid import Grid, float_code, grid_of, stored_integers
 
 INT32_MAX = (1 << 31) - 1
+LARGEST_K = (1 << 23) - 1
+"""What the C library's sums are made for; it is the limit of float results."""
+
 _ALWAYS_FITS = INT32_MAX // 255**2
 
 
@@ -64,7 +68,7 @@ class Shape(NamedTuple):
 
 def codes_input(array: Any, name: str) -> tuple[Array, int]:
     """An array of int8 or uint8, of any strides, and its pq_type."""
-    array = array if type(array) is np.ndarray else np.asarray(array)
+    array = array if type(array) is np.ndarray else as_array(array)
     dtype = stored_integers(array.dtype)
     if dtype is None or dtype.itemsize != 1:
         raise TypeError(f"{name} must be an array of int8 or uint8, not {array.dtype}")
@@ -75,8 +79,8 @@ def codes_input(array: Any, name: str) -> tuple[Array, int]:
 
 
 def floats_input(x: Any, name: str) -> tuple[Array, int]:
-    """A native float array whose strides are whole elements, and its pq_type."""
-    array = x if type(x) is np.ndarray else np.asarray(x)
+    """A native float array whose rows are contiguous, one whole elements from the next."""
+    array = x if type(x) is np.ndarray else as_array(x)
     native = array.dtype.newbyteorder("=")
     code = float_code(native)
     if code is None:
@@ -85,9 +89,8 @@ def floats_input(x: Any, name: str) -> tuple[Array, int]:
         )
     if array.ndim == 0:
         raise ValueError(f"{name} must have at least one dimension")
-    if array.dtype != native or not whole_strides(array):
-        array = np.array(array, dtype=native, order="C")
-    return array, code
+    rows = array.strides[-1] == array.itemsize and whole_strides(array)
+    return (array if rows and array.dtype == native else contiguous(array, native)), code
 
 
 def whole_strides(array: Array) -> bool:
@@ -99,13 +102,17 @@ def product_shape(a: tuple[int, ...], b: tuple[int, ...]) -> Shape:
     """The shape of ``a @ b``."""
     rows, columns = len(a) > 1, len(b) > 1
     k = a[-1]
+    if k > LARGEST_K:
+        raise ValueError(f"K={k} must be at most {LARGEST_K}")
     if k != b[-2 if columns else -1]:
         raise ValueError(
             f"a of shape {a} and b of shape {b} can not be multiplied: "
             f"{k} and {b[-2 if columns else -1]} must be the same number"
         )
     try:
-        batch = np.broadcast_shapes(a[:-2], b[:-2])
+        batch = (
+            np.broadcast_shapes(a[:-2], b[:-2]) if len(a) > 2 and len(b) > 2 else a[:-2] or b[:-2]
+        )
     except ValueError:
         raise ValueError(
             f"a of shape {a} and b of shape {b} can not be multiplied: "
@@ -152,9 +159,11 @@ def zero_points(
     """Zero points of an operand as int32 in the shapes of `by_line`, None when all zero."""
     if type(values) is int and values == 0:
         return None
-    array = np.asarray(values)
+    array = as_array(values)
     if stored_integers(array.dtype) is None:
         raise TypeError(f"{name} must be integers, not {array.dtype}")
+    if on_device(array):  # whose values stay unknown
+        return by_line(array.astype(np.int32), shape, axis, name)
     grid = grid_of("int8" if code == _cpu.I8 else "uint8", False)
     wide = array if array.dtype.kind in "iu" else array.astype(np.int32)
     outside = (wide < grid.qmin) | (wide > grid.qmax)
@@ -169,7 +178,7 @@ def zero_points(
 
 def one_zero_point(value: Any, grid: Grid, name: str) -> int:
     """A single zero point on a grid."""
-    array = np.asarray(value)
+    array = on_host(value)
     if stored_integers(array.dtype) is None:
         raise TypeError(f"{name} must be an integer, not {array.dtype}")
     if array.shape not in ((), (1,)):
@@ -184,19 +193,24 @@ def one_zero_point(value: Any, grid: Grid, name: str) -> int:
 
 def scales(values: Any, shape: tuple[int, ...], axis: int, name: str) -> Array:
     """Scales of an operand as float32 in the shapes of `by_line`."""
-    array = np.asarray(values)
-    return positive(by_line(scale_input(array, array.shape, name), shape, axis, name), name)
+    array = as_array(values)
+    lines = by_line(scale_input(array, array.shape, name), shape, axis, name)
+    if not on_device(lines):
+        check_scale(lines, name)
+    return lines
 
 
-def positive(scale: Array, name: str) -> Array:
-    """scale, if all of it is positive and finite."""
-    if not ((scale > 0) & np.isfinite(scale)).all():
-        raise ValueError(f"{name}={first_bad_scale(scale)} must be positive and finite in float32")
-    return scale
+def one_scale(value: Any, name: str) -> float:
+    """A single scale."""
+    scale = scale_input(on_host(value), (), name)
+    check_scale(scale, name)
+    return float(scale.reshape(()))
 
 
 def refuse_multiplier(a: Operand, b: Operand, y_scale: float) -> None:
     """ValueError where a_scale * b_scale / y_scale underflows to 0 or overflows in float32."""
+    if any(x.scale is not None and on_device(x.scale) for x in (a, b)):
+        return
     for end in (np.min, np.max):
         factors = [
             np.float32(1) if x.scale is None or x.scale.size == 0 else end(x.scale) for x in (a, b)
@@ -215,6 +229,8 @@ def _farthest(code: int, zero_point: Array | None) -> int:
     low, high = (-128, 127) if code == _cpu.I8 else (0, 255)
     if zero_point is None or zero_point.size == 0:
         return max(-low, high)
+    if on_device(zero_point):  # whose values stay unknown
+        return 255
     return max(high - int(zero_point.min()), int(zero_point.max()) - low)
 
 
@@ -223,7 +239,9 @@ def refuse_overflow(k: int, a: Operand, b: Operand, bias: Array | None = None) -
     if k <= _ALWAYS_FITS and bias is None:
         return
     most = _farthest(a.code, a.zero_point) * _farthest(b.code, b.zero_point)
-    added = 0 if bias is None or bias.size == 0 else int(np.abs(bias.astype(np.int64)).max())
+    added = 0
+    if bias is not None and bias.size and not on_device(bias):
+        added = max(-int(bias.min()), int(bias.max()))
     if k * most + added > INT32_MAX:
         fits = max(INT32_MAX - added, 0) // most
         raise OverflowError(
@@ -239,8 +257,12 @@ def int32_output(out: Any, shape: tuple[int, ...], *operands: Operand) -> Array:
     return out if out is not None and whole_strides(out) else checked
 
 
-def product_refused(status: int, a: Operand) -> NoReturn:
+def product_refused(status: int, a: Operand, block: int = 0) -> NoReturn:
     """The exception for a status of a product whose shapes and parameters were checked."""
+    if status == _cpu.ERROR_OVERFLOW:
+        raise OverflowError(f"the sums of a block of {block} products could overflow int32")
     if status == _cpu.ERROR_NONFINITE:
-        refuse(status, x=np.ascontiguousarray(a.array), x_code=a.code)
+        x = np.ascontiguousarray(a.array)
+        found = _cpu.find_nonfinite(x, a.code) < x.size
+        refuse(status if found else _cpu.ERROR_RANGE, x=x, x_code=a.code)
     refuse(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +31,9 @@ class PackedMatrix:
     ((32, 64), 'int8', (64,))
     """
 
-    __slots__ = ("_operand", "_params", "shape")
+    __slots__ = ("_backend", "_operand", "_params", "shape")
 
+    _backend: ModuleType
     _operand: Operand
     _params: QuantParams | None
     shape: tuple[int, int]
@@ -42,16 +44,24 @@ class PackedMatrix:
 
     @classmethod
     def _of(
-        cls, operand: Operand, shape: tuple[int, int], params: QuantParams | None
+        cls,
+        backend: ModuleType,
+        operand: Operand,
+        shape: tuple[int, int],
+        params: QuantParams | None,
     ) -> PackedMatrix:
         """From an operand that holds a backend's packed codes."""
         packed: PackedMatrix = object.__new__(cls)
-        packed._operand, packed.shape, packed._params = operand, shape, params
+        packed._backend, packed._operand = backend, operand
+        packed.shape, packed._params = shape, params
         return packed
 
-    @property
-    def _current(self) -> Operand:
+    def _operand_for(self, backend: ModuleType, name: str) -> Operand:
         """What a product is told about it; packed anew where the cap on variants has changed."""
+        if self._backend is not backend:
+            raise TypeError(
+                f"{name} must be packed where the other operand is: pack an array from there"
+            )
         operand = self._operand
         if not operand.array.current:
             operand = self._operand = operand._replace(array=operand.array.again())
@@ -98,7 +108,7 @@ class PackedMatrix:
     @property
     def isa(self) -> str:
         """The variant whose layout it has, one of those that `show_runtime` lists."""
-        return str(self._current.array.isa)
+        return str(self._operand_for(self._backend, "").array.isa)
 
     def unpack(self) -> QuantizedArray | Array:
         """The (K, N) matrix again: a QuantizedArray, or an array if it was made from one."""

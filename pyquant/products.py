@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pyquant import _cpu
 from pyquant._arguments import Array
+from pyquant._arrays import empty
 from pyquant._backend import backend_of
 from pyquant._batches import multiply
 from pyquant._epilogue import Epilogue, code_bias, epilogue, is_real, quantized, real_bias
@@ -25,10 +26,12 @@ from pyquant._operands import (
     refuse_multiplier,
     refuse_overflow,
 )
+from pyquant._tensors import takes_tensors
 from pyquant.array import QuantizedArray, QuantParams
 from pyquant.packed_matrix import PackedMatrix
 
 
+@takes_tensors()
 def matmul(
     a: QuantizedArray,
     b: QuantizedArray | PackedMatrix,
@@ -94,13 +97,14 @@ def matmul(
     array([[ 3.5 , -0.0],
            [-1.25,  0.4]], dtype=float32)
     """
-    backend = backend_of(a, b, bias)
+    backend = _backend_of((a, b), bias)
     end = epilogue(out_params, out_dtype, relu, clip, mode, rounding)
-    left, right = _left(a), _right(b)
+    left, right = _left(a), _right(backend, b, "b")
     shape = product_shape(a.shape, b.shape)
     return _product(backend, *_in_blocks(left, right[:2], shape.k), shape, bias, end)
 
 
+@takes_tensors()
 def linear(
     x: npt.ArrayLike | QuantizedArray,
     weight: QuantizedArray | PackedMatrix,
@@ -151,11 +155,11 @@ def linear(
     >>> y.shape, y.dtype, bool(pq.error(x @ w.T, y).sqnr_db > 38)
     ((8, 64), dtype('float32'), True)
     """
-    backend = backend_of(x, weight, bias)
+    backend = _backend_of((x, weight), bias)
     end = epilogue(out_params, out_dtype, relu, clip, mode, rounding)
     if not isinstance(weight, PackedMatrix):
         _check_matrix(np.shape(weight))
-    right = _right(weight, "weight", transposed=True)
+    right = _right(backend, weight, "weight", transposed=True)
     k, n = weight.shape if isinstance(weight, PackedMatrix) else weight.shape[::-1]
     if not isinstance(x, QuantizedArray):
         left = _from_floats(x, x_params), 0
@@ -170,6 +174,7 @@ def linear(
     return _product(backend, *_in_blocks(left, right[:2], k), shape, bias, end)
 
 
+@takes_tensors()
 def pack(weight: QuantizedArray | npt.ArrayLike, *, transposed: bool = False) -> PackedMatrix:
     """Prepare a matrix once for many products.
 
@@ -203,16 +208,29 @@ def pack(weight: QuantizedArray | npt.ArrayLike, *, transposed: bool = False) ->
     """
     if isinstance(weight, PackedMatrix):
         raise TypeError("weight must be a QuantizedArray or an array, and it is packed already")
-    backend = backend_of(weight)
+    backend = _backend_of((weight,))
     _check_matrix(np.shape(weight))
     if isinstance(weight, QuantizedArray):
-        operand, block, params = _right(weight, "weight", transposed=transposed)
+        operand, block, params = _right(backend, weight, "weight", transposed=transposed)
     else:
         array, code = codes_input(weight, "weight")
         operand, block, params = Operand(array.T if transposed else array, code), 0, None
     k, n = operand.array.shape
     packed = backend.pack_matrix(operand.array, operand.code, block)
-    return PackedMatrix._of(operand._replace(array=packed), (k, n), params)
+    return PackedMatrix._of(backend, operand._replace(array=packed), (k, n), params)
+
+
+def _backend_of(operands: tuple[Any, ...], bias: Any = None) -> ModuleType:
+    """Where to compute: where plain arrays and the codes of quantized ones are."""
+    arrays: list[Any] = []
+    given = [bias]
+    for x in operands:
+        if isinstance(x, QuantizedArray):
+            arrays.append(x.data)
+            given += [x.scale, x.zero_point]
+        elif not isinstance(x, PackedMatrix):
+            arrays.append(x)
+    return backend_of(*arrays, given=tuple(given))
 
 
 def _check_matrix(shape: tuple[int, ...]) -> None:
@@ -242,11 +260,11 @@ def _product(
         assert isinstance(y, np.ndarray)
         return quantized(y, params)
     if params is None and end.dtype != np.int32:
-        array = _cpu.empty(shape.result, np.float32)
+        array = empty(shape.result, np.float32, left.array)
         result = end.floats(array[shape.with_vectors], real_bias(bias, shape.n))
     else:
         codes = code_bias(bias, shape.n, left, right)
-        array = _cpu.empty(shape.result, end.dtype)
+        array = empty(shape.result, end.dtype, left.array)
         if params is not None:
             result = end.codes(array[shape.with_vectors], codes)
             if not dynamic:
@@ -258,13 +276,8 @@ def _product(
             refuse_overflow(shape.k, left, right, codes)
     status = multiply(backend, left, right, result, block)
     if status:
-        product_refused(status, left)
-    if params is not None:
-        return QuantizedArray._of(array, params)
-    if array.dtype == end.dtype:
-        return array
-    with np.errstate(over="ignore"):
-        return array.astype(end.dtype)
+        product_refused(status, left, block)
+    return end.finished(array)
 
 
 def _left(a: Any, name: str = "a") -> tuple[Operand, int]:
@@ -276,11 +289,11 @@ def _left(a: Any, name: str = "a") -> tuple[Operand, int]:
 
 
 def _right(
-    b: Any, name: str = "b", *, transposed: bool = False
+    backend: ModuleType, b: Any, name: str, *, transposed: bool = False
 ) -> tuple[Operand, int, QuantParams | None]:
     """The right operand, its block size, 0 for none, and its parameters as a (K, N) matrix."""
     if isinstance(b, PackedMatrix):
-        operand = b._current
+        operand = b._operand_for(backend, name)
         return operand, operand.array.block, b.params
     data, params = _checked(b, name)
     if transposed:

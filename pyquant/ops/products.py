@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy.typing as npt
 
 from pyquant import _cpu
-from pyquant._arguments import Array, delivered, scale_input
+from pyquant._arguments import Array, delivered
+from pyquant._arrays import empty
 from pyquant._backend import backend_of
 from pyquant._batches import multiply
 from pyquant._grid import grid_of
@@ -18,8 +20,8 @@ from pyquant._operands import (
     as_matrices,
     codes_input,
     int32_output,
+    one_scale,
     one_zero_point,
-    positive,
     product_refused,
     product_shape,
     refuse_multiplier,
@@ -27,6 +29,7 @@ from pyquant._operands import (
     scales,
     zero_points,
 )
+from pyquant._tensors import takes_tensors
 from pyquant.ops.requantizing import requantize_mode
 from pyquant.packed_matrix import PackedMatrix
 
@@ -81,14 +84,19 @@ def matmul_integer(
     >>> ops.matmul_integer(np.uint8([[200, 100]]), np.int8([[-128, 1], [127, 2]]), 100)
     array([[-12800,    100]], dtype=int32)
     """
-    if type(b) is PackedMatrix:
-        result = _matmul_integer_plain(a, b._current.array, a_zero_point, b_zero_point, out)
-    else:
-        result = _matmul_integer_plain(a, b, a_zero_point, b_zero_point, out)
+    right = b._operand.array if type(b) is PackedMatrix else b
+    result = _matmul_integer_plain(a, right, a_zero_point, b_zero_point, out)
     if result is not None:
         return result
-    backend = backend_of(a, b, out)
-    left, right, shape = _operands(a, b, a_zero_point, b_zero_point)
+    return _matmul_integer(a, b, a_zero_point, b_zero_point, out=out)
+
+
+@takes_tensors()
+def _matmul_integer(
+    a: Any, b: Any, a_zero_point: Any, b_zero_point: Any, *, out: Array | None
+) -> Array:
+    backend = backend_of(*_arrays(a, b), out, given=(a_zero_point, b_zero_point))
+    left, right, shape = _operands(backend, a, b, a_zero_point, b_zero_point)
     refuse_overflow(shape.k, left, right)
     written = int32_output(out, shape.result, left, right)
     y = Result(written[shape.with_vectors], _cpu.I32)
@@ -98,6 +106,7 @@ def matmul_integer(
     return delivered(written, out)
 
 
+@takes_tensors()
 def qlinear_matmul(
     a: npt.ArrayLike,
     a_scale: npt.ArrayLike,
@@ -154,14 +163,15 @@ def qlinear_matmul(
     >>> ops.qlinear_matmul(a, 0.02, 100, b, 0.01, 0, 0.05, np.uint8(128))
     array([[ 77, 128]], dtype=uint8)
     """
-    backend = backend_of(a, b)
+    given = (a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point)
+    backend = backend_of(*_arrays(a, b), given=given)
     code = requantize_mode(mode, rounding)
-    left, right, shape = _operands(a, b, a_zero_point, b_zero_point, a_scale, b_scale)
-    scale = float(positive(scale_input(y_scale, (), "y_scale"), "y_scale"))
+    left, right, shape = _operands(backend, a, b, a_zero_point, b_zero_point, a_scale, b_scale)
+    scale = one_scale(y_scale, "y_scale")
     grid = grid_of(dtype if dtype is not None else _result_type(y_zero_point, left), False)
     zero_point = one_zero_point(y_zero_point, grid, "y_zero_point")
     refuse_multiplier(left, right, scale)
-    result = _cpu.empty(shape.result, grid.storage)
+    result = empty(shape.result, grid.storage, left.array)
     y = Result(
         result[shape.with_vectors], grid.code, scale=scale, zero_point=zero_point,
         qmin=grid.qmin, qmax=grid.qmax, mode=code,
@@ -180,13 +190,24 @@ def _result_type(zero_point: Any, a: Operand) -> str:
     return "int8" if a.code == _cpu.I8 else "uint8"
 
 
+def _arrays(a: Any, b: Any) -> tuple[Any, ...]:
+    """What decides where to compute; a PackedMatrix must be for there."""
+    return (a,) if type(b) is PackedMatrix else (a, b)
+
+
 def _operands(
-    a: Any, b: Any, a_zero_point: Any, b_zero_point: Any, a_scale: Any = None, b_scale: Any = None
+    backend: ModuleType,
+    a: Any,
+    b: Any,
+    a_zero_point: Any,
+    b_zero_point: Any,
+    a_scale: Any = None,
+    b_scale: Any = None,
 ) -> tuple[Operand, Operand, Shape]:
     """The operands of a product of plain arrays, checked."""
     left, left_code = codes_input(a, "a")
     if type(b) is PackedMatrix:
-        right, right_code = b._current.array, b._current.code
+        right, right_code = b._operand_for(backend, "b")[:2]
         if right.block:
             raise ValueError(
                 f"b must be packed without blocks here, not in blocks of {right.block} along K"
