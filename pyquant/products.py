@@ -93,9 +93,9 @@ def matmul(
     >>> import numpy as np, pyquant as pq
     >>> a = pq.quantize(np.float32([[1.0, -0.5], [0.25, 2.0]]), axis=0)
     >>> b = pq.quantize(np.float32([[3.0, 0.1], [-1.0, 0.2]]), axis=1)
-    >>> pq.matmul(a, b)
-    array([[ 3.5 , -0.0],
-           [-1.25,  0.4]], dtype=float32)
+    >>> pq.matmul(a, b).round(2)  # the real product is [[3.5, 0], [-1.25, 0.425]]
+    array([[ 3.5 ,  0.  ],
+           [-1.23,  0.43]], dtype=float32)
     """
     backend = _backend_of((a, b), bias)
     end = epilogue(out_params, out_dtype, relu, clip, mode, rounding)

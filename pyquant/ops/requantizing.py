@@ -62,7 +62,8 @@ def requantize(
 
     Examples
     --------
-    >>>     >>> from pyquant import ops
+    >>> import numpy as np
+    >>> from pyquant import ops
     >>> ops.requantize(np.int32([100, -300, 70000]), 0.01, mode="fixed")
     array([  1,  -3, 127], dtype=int8)
     """
