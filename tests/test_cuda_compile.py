@@ -5,12 +5,16 @@ from cuda_build import ARCHITECTURES, DISASSEMBLED, count, instructions, jobs, r
 
 from pyquant import _cuda_loader
 
-# Where a thread reads or writes 16 bytes at once: kernels by the beginning of their names.
-LOADS_16_BYTES = {
-    "quantize": ["quantize_f32_", "quantize_f16_", "quantize_bf16_", "quantize_f64_"],
-}
-STORES_16_BYTES: dict[str, list[str]] = {}
+# Where a thread reads or writes 16 bytes at once: units, and the kernels by parts of their names.
 VECTORS = ("_one", "_rows", "_columns")
+LOADS_16_BYTES = {
+    "quantize": VECTORS, "fake_quantize": VECTORS, "requantize": VECTORS,
+    "bits": ("_1", "_2", "_4"),
+}  # fmt: skip
+STORES_16_BYTES = {
+    "dequantize": VECTORS, "fake_quantize": VECTORS, "bits": ("_1", "_2", "_4"),
+}  # fmt: skip
+IN_FLIGHT = {"_rows": 2}
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -26,11 +30,21 @@ def test_every_kernel_compiles_without_spills_and_local_memory(arch):
 @pytest.mark.parametrize("arch", DISASSEMBLED)
 @pytest.mark.parametrize("unit", sorted({*LOADS_16_BYTES, *STORES_16_BYTES}))
 def test_main_loops_move_16_bytes_at_a_time(unit, arch):
-    for prefixes, kind in ((LOADS_16_BYTES, "LDG"), (STORES_16_BYTES, "STG")):
-        wanted = tuple(prefixes.get(unit, ()))
+    for table, kind, other in ((LOADS_16_BYTES, "LDG", "un"), (STORES_16_BYTES, "STG", "pack_")):
         for name, code in instructions(unit, arch).items():
-            if name.startswith(wanted) and name.endswith(VECTORS):
-                assert count(code, kind, width="128") >= 4, f"{name} for {arch} has no {kind}.128"
+            way = name[name.rindex("_") :]
+            if way not in table.get(unit, ()) or (unit == "bits" and name.startswith(other)):
+                continue
+            wide = count(code, kind, width="128")
+            assert wide >= IN_FLIGHT.get(way, 4), f"{name} for {arch}: {wide} {kind}.128"
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_quantize_costs_few_instructions_an_element(arch):
+    """A thread of quantize_f32_i8_one has 16 elements, and the memory has no time to spare."""
+    code = instructions("quantize", arch)["quantize_f32_i8_one"]
+    assert count(code, "FFMA") >= 2 * 16  # the division, by multiplying
+    assert len(code) <= 16 * 14 + 150
 
 
 def test_units_are_found_and_whole():

@@ -1,10 +1,10 @@
 /* From one array to another, element by element, with the scale that each element has.
  *
  * An operation is a struct:
- *   Step step(i64 i)                     the i-th scale and zero point, ready to use
+ *   Step step(u32 i)                     the i-th scale and zero point, ready to use
  *   Out::value operator()(In::value, Step)
  *
- * A vector is as many elements as have 16 bytes in the wider of the two arrays; a thread has UNROLL of them in flight,
+ * A vector is as many elements as have 16 bytes in the wider of the two arrays; a thread has several of them in flight,
  * and neighbouring threads have neighbouring vectors. A launch has fewer than 2^31 elements (the host cuts larger
  * arrays), so indices within it are 32 bits wide and divided by multiplication. */
 #ifndef PQ_MAP_CUH
@@ -12,21 +12,20 @@
 
 #include "elements.cuh"
 
-enum { MAP_THREADS = 256, MAP_UNROLL = 4 };
+enum { MAP_THREADS = 256, ONE_UNROLL = 4, ROWS_UNROLL = 2, COLUMNS_UNROLL = 4, EACH_UNROLL = 2 };
 
 /* Which scale an element has. The array is rows of `width`; element (row, column) has scale
  *   (row / period * blocks + row % period / block) * stride + column / run. */
 struct Places {
-    u32 width, rows, period, blocks;
-    i64 stride;
+    u32 width, rows, period, blocks, stride;
     Divisor by_width, by_period, by_block, by_run;
 
-    PQ_DEVICE i64 row(u32 r, const Places &p)
+    PQ_DEVICE u32 row(u32 r, const Places &p)
     {
         const u32 turn = r / p.by_period;
-        return (i64)(turn * p.blocks + (r - turn * p.period) / p.by_block) * p.stride;
+        return (turn * p.blocks + (r - turn * p.period) / p.by_block) * p.stride;
     }
-    PQ_DEVICE i64 of(u32 r, u32 column, const Places &p) { return row(r, p) + column / p.by_run; }
+    PQ_DEVICE u32 of(u32 r, u32 column, const Places &p) { return row(r, p) + column / p.by_run; }
 };
 
 #define PLACES_PARAMETERS                                                                                       \
@@ -34,8 +33,8 @@ struct Places {
 #define PLACES                                                                                                  \
     Places                                                                                                      \
     {                                                                                                           \
-        (u32) width, (u32)rows, (u32)period, (u32)blocks, stride, divisor_of(by_width), divisor_of(by_period),  \
-            divisor_of(by_block), divisor_of(by_run)                                                            \
+        (u32) width, (u32)rows, (u32)period, (u32)blocks, (u32)stride, divisor_of(by_width),                    \
+            divisor_of(by_period), divisor_of(by_block), divisor_of(by_run)                                     \
     }
 
 template <class In, class Out> struct Vector {
@@ -60,15 +59,15 @@ PQ_DEVICE void map_one(const void *from, void *to, u32 n, u32 head, const Op &op
 {
     typedef Vector<In, Out> V;
     const typename Op::Step step = op.step(0);
-    const u32 vectors = (n - head) / V::SIZE, first = blockIdx.x * (MAP_THREADS * MAP_UNROLL) + threadIdx.x;
-    typename V::in in[MAP_UNROLL];
+    const u32 vectors = (n - head) / V::SIZE, first = blockIdx.x * (MAP_THREADS * ONE_UNROLL) + threadIdx.x;
+    typename V::in in[ONE_UNROLL];
 #pragma unroll
-    for (u32 u = 0; u < MAP_UNROLL; u++) {
+    for (u32 u = 0; u < ONE_UNROLL; u++) {
         const u32 v = first + u * MAP_THREADS;
         if (v < vectors) in[u] = V::load(from, head + v * V::SIZE);
     }
 #pragma unroll
-    for (u32 u = 0; u < MAP_UNROLL; u++) {
+    for (u32 u = 0; u < ONE_UNROLL; u++) {
         const u32 v = first + u * MAP_THREADS;
         typename V::out out;
         if (v >= vectors) break;
@@ -89,15 +88,15 @@ template <class In, class Out, class Op>
 PQ_DEVICE void map_rows(const void *from, void *to, u32 n, const Places &places, const Op &op)
 {
     typedef Vector<In, Out> V;
-    const u32 vectors = n / V::SIZE, first = blockIdx.x * (MAP_THREADS * MAP_UNROLL) + threadIdx.x;
-    typename V::in in[MAP_UNROLL];
+    const u32 vectors = n / V::SIZE, first = blockIdx.x * (MAP_THREADS * ROWS_UNROLL) + threadIdx.x;
+    typename V::in in[ROWS_UNROLL];
 #pragma unroll
-    for (u32 u = 0; u < MAP_UNROLL; u++) {
+    for (u32 u = 0; u < ROWS_UNROLL; u++) {
         const u32 v = first + u * MAP_THREADS;
         if (v < vectors) in[u] = V::load(from, v * V::SIZE);
     }
 #pragma unroll
-    for (u32 u = 0; u < MAP_UNROLL; u++) {
+    for (u32 u = 0; u < ROWS_UNROLL; u++) {
         const u32 v = first + u * MAP_THREADS;
         typename V::out out;
         if (v >= vectors) break;
@@ -109,26 +108,26 @@ PQ_DEVICE void map_rows(const void *from, void *to, u32 n, const Places &places,
     }
 }
 
-/* One scale an element, the same for UNROLL rows at a time: a thread goes down them with the scales of its columns. Rows
- * are whole vectors, run is 1, and no UNROLL rows from a multiple of UNROLL are of two blocks. */
+/* One scale an element, the same for four rows at a time: a thread goes down them with the scales of its columns. Rows
+ * are whole vectors, run is 1, and no four rows from a multiple of four are of two blocks. */
 template <class In, class Out, class Op>
 PQ_DEVICE void map_columns(const void *from, void *to, const Places &places, const Op &op)
 {
     typedef Vector<In, Out> V;
     const u32 t = blockIdx.x * MAP_THREADS + threadIdx.x;
     const u32 group = t * V::SIZE / places.by_width, column = t * V::SIZE - group * places.width;
-    const u32 top = group * MAP_UNROLL;
+    const u32 top = group * COLUMNS_UNROLL;
     if (top >= places.rows) return;
-    typename V::in in[MAP_UNROLL];
+    typename V::in in[COLUMNS_UNROLL];
 #pragma unroll
-    for (u32 u = 0; u < MAP_UNROLL; u++)
+    for (u32 u = 0; u < COLUMNS_UNROLL; u++)
         if (top + u < places.rows) in[u] = V::load(from, (top + u) * places.width + column);
-    const i64 base = Places::row(top, places) + column;
+    const u32 base = Places::row(top, places) + column;
     typename Op::Step step[V::SIZE];
 #pragma unroll
-    for (int k = 0; k < V::SIZE; k++) step[k] = op.step(base + k);
+    for (int k = 0; k < V::SIZE; k++) step[k] = op.step(base + (u32)k);
 #pragma unroll
-    for (u32 u = 0; u < MAP_UNROLL; u++) {
+    for (u32 u = 0; u < COLUMNS_UNROLL; u++) {
         typename V::out out;
         if (top + u >= places.rows) break;
 #pragma unroll
@@ -141,13 +140,13 @@ PQ_DEVICE void map_columns(const void *from, void *to, const Places &places, con
 template <class In, class Out, class Op>
 PQ_DEVICE void map_each(const void *from, void *to, u32 n, const Places &places, const Op &op)
 {
-    const u32 first = blockIdx.x * (MAP_THREADS * MAP_UNROLL) + threadIdx.x;
-    typename In::value in[MAP_UNROLL];
+    const u32 first = blockIdx.x * (MAP_THREADS * EACH_UNROLL) + threadIdx.x;
+    typename In::value in[EACH_UNROLL];
 #pragma unroll
-    for (u32 u = 0; u < MAP_UNROLL; u++)
+    for (u32 u = 0; u < EACH_UNROLL; u++)
         if (first + u * MAP_THREADS < n) in[u] = In::load(from, first + u * MAP_THREADS);
 #pragma unroll
-    for (u32 u = 0; u < MAP_UNROLL; u++) {
+    for (u32 u = 0; u < EACH_UNROLL; u++) {
         const u32 i = first + u * MAP_THREADS;
         if (i >= n) break;
         const u32 row = i / places.by_width;

@@ -72,13 +72,16 @@ PQ_DEVICE float clamp_or_nan(float x, float low, float high)
 #endif
 }
 
-/* 1 / x, rounded to nearest even. */
+/* 1 / x rounded to nearest even, for x from 2^-100 to 2^100; anything for others. These are the instructions that
+ * __frcp_rn takes inside such a range, without the branch around them. */
 PQ_DEVICE float reciprocal(float x)
 {
 #ifdef PQ_HOST
-    return 1.0f / x;
+    return x == 0.0f ? INFINITY : 1.0f / x;
 #else
-    return __frcp_rn(x);
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return __fmaf_rn(y, -__fmaf_rn(y, x, -1.0f), y);
 #endif
 }
 

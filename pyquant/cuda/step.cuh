@@ -11,8 +11,8 @@ struct Params {
     float scale;
     int zero_point;
 
-    PQ_DEVICE float scale_at(const Params &p, i64 i) { return p.scales ? p.scales[i] : p.scale; }
-    PQ_DEVICE int zero_point_at(const Params &p, i64 i) { return p.zero_points ? p.zero_points[i] : p.zero_point; }
+    PQ_DEVICE float scale_at(const Params &p, u32 i) { return p.scales ? p.scales[i] : p.scale; }
+    PQ_DEVICE int zero_point_at(const Params &p, u32 i) { return p.zero_points ? p.zero_points[i] : p.zero_point; }
 };
 
 #define PARAMS_PARAMETERS const float *scales, double scale, const int *zero_points, i64 zero_point
