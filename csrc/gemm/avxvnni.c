@@ -1,0 +1,23 @@
+/* vpdpbusd on 256 bits: four products of a uint8 and an int8 are added to each of 8 sums. */
+#define ISA avxvnni
+#define ROWS 6
+#define COLUMNS 16
+#define DEPTH 4
+#define PQ_A PQ_U8
+#define PQ_B PQ_I8
+typedef unsigned char a_t;
+typedef signed char b_t;
+#include "copy.inc"
+#include "avx2.inc"
+
+/* Inline assembly, because GCC 12 copies the sums of the intrinsic around and spills half of them; {vex}, because this CPU may have no
+ * other encoding. */
+PQ_INLINE void add_products(__m256i *sums, __m256i a, __m256i b)
+{
+    __asm__("%{vex%} vpdpbusd\t%2, %1, %0" : "+x"(*sums) : "x"(a), "x"(b));
+}
+
+#include "tile.inc"
+
+static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b_plain, copy_a_plain, NULL, NULL};
+const pq_gemm_kernels *PQ_NAME(gemm)(void) { return &kernels; }
