@@ -12,10 +12,12 @@ from pyquant._arrays import (
     as_array,
     contiguous,
     empty,
+    finite,
     is_same,
     may_overlap,
     module_of,
     on_device,
+    on_host,
     overlap,
 )
 from pyquant._backend import library_of
@@ -235,6 +237,14 @@ def nonfinite_sentence(index: tuple[int, ...], value: Any) -> str:
     )
 
 
+def refuse_unbounded(low: Array, high: Array, x: Array, x_code: int) -> None:
+    """The exceptions of the CPU, for what a device makes of data that have them."""
+    if np.isnan(low).any():
+        refuse(_cpu.ERROR_NONFINITE, x=x, x_code=x_code)
+    if np.isneginf(low).any() or np.isposinf(high).any():
+        refuse(_cpu.ERROR_RANGE)
+
+
 def refuse(
     status: int,
     *,
@@ -253,9 +263,12 @@ def refuse(
     if status == _cpu.ERROR_ZERO_POINT and grid is not None:
         check_zero_point(zero_point, grid)
     if status == _cpu.ERROR_NONFINITE and x is not None:
-        flat = int(_cpu.find_nonfinite(x, x_code))
+        if on_device(x):
+            flat = int((~finite(x)).reshape(-1).argmax())
+        else:
+            flat = int(_cpu.find_nonfinite(x, x_code))
         index = tuple(int(i) for i in np.unravel_index(flat, x.shape))
-        raise ValueError(nonfinite_sentence(index, x[index]))
+        raise ValueError(nonfinite_sentence(index, on_host(x[index])))
     if status == _cpu.ERROR_RANGE:
         raise ValueError("the range of x must be finite in float32, and it goes beyond")
     raise ValueError(f"the arguments were refused (status {status})")

@@ -35,12 +35,21 @@ def on_host(array: Any) -> Array:
     return host
 
 
+def finite(array: Array) -> Array:
+    """Where its floats are neither NaN nor infinite."""
+    mask: Array
+    if on_device(array) and array.dtype.name == "bfloat16":  # CuPy has no arithmetic for it
+        mask = (array.view(np.uint16) & 0x7F80) != 0x7F80
+    else:
+        mask = module_of(array).isfinite(array)
+    return mask
+
+
 def empty(shape: tuple[int, ...], dtype: Any, like: Any) -> Array:
     """A new array where `like` is."""
     if not on_device(like):
         return _cpu.empty(shape, dtype)
-    with like.device:
-        made: Array = module_of(like).empty(shape, dtype)
+    made: Array = module_of(like).empty(shape, dtype)
     return made
 
 
@@ -51,11 +60,10 @@ def contiguous(array: Any, dtype: np.dtype[Any]) -> Array:
     if not array.dtype.isnative:
         raise TypeError(f"arrays on a GPU must have native byte order, not {array.dtype.str}")
     made: Array
-    with array.device:
-        if array.dtype == dtype and dtype.name == "bfloat16":  # CuPy cannot copy what it is
-            made = array.view(np.uint16).astype(np.uint16, order="C", copy=False).view(dtype)
-        else:
-            made = array.astype(dtype, order="C", copy=False)
+    if array.dtype == dtype and dtype.name == "bfloat16":  # CuPy cannot copy what it is
+        made = array.view(np.uint16).astype(np.uint16, order="C", copy=False).view(dtype)
+    else:
+        made = array.astype(dtype, order="C", copy=False)
     return made
 
 

@@ -33,10 +33,19 @@ class TensorsGiven(TypeError):
         self.library = library
 
 
+class OtherDevice(Exception):
+    """The arrays are on a GPU that is not CuPy's current one: `takes_tensors` makes it that."""
+
+    def __init__(self, device: int) -> None:
+        super().__init__(f"CuPy's current device must be {device}, where the arrays are")
+        self.device = device
+
+
 def backend_of(*arrays: Any, given: tuple[Any, ...] = ()) -> ModuleType:
     """The module that computes on these arrays; TypeError when none does.
 
-    `given` are scales and zero points: host numbers go with arrays of any library.
+    `given` are scales and zero points: host numbers go with arrays of any library, and with one
+    another.
     """
     for array in arrays + given:
         if type(array) not in _HOST and library_of(type(array)) != "NumPy":
@@ -69,7 +78,9 @@ def _other_backend(arrays: tuple[Any, ...], given: tuple[Any, ...]) -> ModuleTyp
             "Dask arrays are taken by pyquant.quantize, dequantize, calibrate and error; "
             "dask.array.map_blocks applies this function to every chunk"
         )
-    first = next(array for array in arrays if array is not None)
+    first = next((array for array in arrays if array is not None), None)
+    if not arrays:
+        first = next(array for array in given if library_of(type(array)) != "NumPy")
     library = library_of(type(first))
     for others, allowed in ((arrays, (library,)), (given, (library, "NumPy"))):
         for other in others:
@@ -86,7 +97,7 @@ def _refuse_mixture(first: Any, other: Any) -> NoReturn:
 
 
 def _cuda_backend(arrays: list[Any]) -> ModuleType:
-    cupy = sys.modules.get("cupy")
+    cupy: Any = sys.modules.get("cupy")
     for array in arrays:
         if cupy is None or not isinstance(array, cupy.ndarray):
             raise TypeError(f"arrays of CuPy must be cupy.ndarray, not {type(array).__name__}")
@@ -95,4 +106,6 @@ def _cuda_backend(arrays: list[Any]) -> ModuleType:
         raise TypeError(
             f"arrays must be on one device, not on GPU {devices[0]} and GPU {devices[1]}"
         )
+    if devices[0] != cupy.cuda.runtime.getDevice():
+        raise OtherDevice(devices[0])
     return import_module("pyquant._cuda")

@@ -16,8 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from pyquant._arrays import Array, on_device
-from pyquant._backend import TensorsGiven, library_of
+from pyquant._arrays import Array, on_device, on_host
+from pyquant._backend import OtherDevice, TensorsGiven, library_of
 from pyquant._grid import float_dtype
 
 P = ParamSpec("P")
@@ -36,8 +36,13 @@ def takes_tensors(*, differentiable: bool = False) -> Callable[[Callable[P, R]],
         def taking(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return function(*args, **kwargs)
+            except OtherDevice as other:
+                device = other.device
             except TensorsGiven as given:
-                library = given.library
+                device, library = None, given.library
+            if device is not None:
+                with sys.modules["cupy"].cuda.Device(device):
+                    return function(*args, **kwargs)
             exchange = _Torch(differentiable) if library == "PyTorch" else _Jax()
             with exchange:
                 arrays = [exchange.array_in(value) for value in args]
@@ -137,7 +142,10 @@ class _Torch(_Exchange):
             self.enter_context(torch.cuda.device(device))
             self.enter_context(cupy.cuda.Device(device))
             stream = torch.cuda.current_stream(device)
-            self.enter_context(cupy.cuda.Stream.from_external(_Stream(stream)))
+            if hasattr(cupy.cuda.Stream, "from_external"):
+                self.enter_context(cupy.cuda.Stream.from_external(_Stream(stream)))
+            else:  # before CuPy 14
+                self.enter_context(cupy.cuda.ExternalStream(stream.cuda_stream, device))
         return cupy
 
     def new_tensor(self, array: Array) -> Any:
@@ -190,6 +198,15 @@ class _Jax(_Exchange):
         if tensor.dtype != array.dtype:
             raise TypeError(f"JAX has no {array.dtype} arrays here: set jax_enable_x64")
         return tensor
+
+
+def values_of(array: Any) -> Array:
+    """The values of any library's array, on the host."""
+    library = library_of(type(array))
+    if library not in ("PyTorch", "JAX"):
+        return on_host(array)
+    with _Torch(False) if library == "PyTorch" else _Jax() as exchange:
+        return on_host(exchange.array_in(array))
 
 
 def _cupy() -> Any:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pyquant import _cpu, ops
-from pyquant._arguments import Array, layout_of, params_shape, refuse, zero_point_input
-from pyquant._backend import is_dask
+from pyquant import ops
+from pyquant._arguments import (
+    Array,
+    check_scale,
+    check_zero_point,
+    layout_of,
+    params_shape,
+    zero_point_input,
+)
+from pyquant._arrays import as_array, contiguous, may_overlap, module_of, on_device
+from pyquant._backend import backend_of, is_dask, library_of
 from pyquant._grid import Grid, default_narrow, grid_of
+from pyquant._tensors import takes_tensors, values_of
 from pyquant.calibration import calibrate
 
 _new = object.__new__
@@ -57,44 +67,9 @@ class QuantParams:
         block_size: int | None = None,
     ) -> None:
         grid = grid_of(dtype, narrow_range)
-        array = np.asarray(scale)
-        if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-            raise TypeError(f"scale must be real numbers, not {array.dtype}")
-        with np.errstate(over="ignore"):
-            scales = np.array(array, dtype=np.float32, order="C")
-        if axis is None:
-            if block_size is not None:
-                raise ValueError(f"block_size={block_size} needs an axis to run along")
-            if scales.size != 1 or scales.ndim > 1:
-                raise ValueError(f"scale must have shape () without an axis, not {scales.shape}")
-            scales = scales.reshape(())
-        else:
-            if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-                raise TypeError(f"axis must be an integer or None, not {axis!r}")
-            axis = int(axis)
-            if block_size is None and scales.ndim != 1:
-                raise ValueError(f"scale must have one dimension with an axis, not {scales.shape}")
-            if block_size is not None:
-                if isinstance(block_size, bool) or not isinstance(block_size, (int, np.integer)):
-                    raise TypeError(f"block_size must be an integer or None, not {block_size!r}")
-                block_size = int(block_size)
-                if block_size < 1:
-                    raise ValueError(f"block_size={block_size} must be at least 1")
-                if not -scales.ndim <= axis < scales.ndim:
-                    raise ValueError(
-                        f"axis={axis} is out of range for a scale of {scales.ndim} dimensions"
-                    )
-        if not np.all((scales > 0) & np.isfinite(scales)):
-            refuse(_cpu.ERROR_SCALE, scale=scales)
-        wide = zero_point_input(zero_point, scales.shape, f"{grid.qmin} ... {grid.qmax}")
-        if wide is None:
-            wide = np.zeros(scales.shape, np.int32)
-        if wide.size and (wide.min() < grid.qmin or wide.max() > grid.qmax):
-            refuse(_cpu.ERROR_ZERO_POINT, zero_point=wide, grid=grid)
-        zeros = wide.astype(grid.storage)
-        scales.flags.writeable = zeros.flags.writeable = False
-        self._scale, self._zero_point, self._grid = scales, zeros, grid
-        self._axis, self._block_size = axis, block_size
+        self._scale, self._zero_point = _parts(scale, zero_point, grid, axis, block_size)
+        self._grid, self._axis = grid, None if axis is None else int(axis)
+        self._block_size = None if block_size is None else int(block_size)
 
     @classmethod
     def _of(
@@ -105,6 +80,13 @@ class QuantParams:
         params._scale, params._zero_point, params._grid = scale, zero_point, grid
         params._axis, params._block_size = axis, block_size
         return params
+
+    def _over(
+        self, of_data: Callable[[Array], Array], of_params: Callable[[Array], Array]
+    ) -> QuantParams:
+        """The same with other arrays of the same values."""
+        scale, zero_point = of_params(self._scale), of_params(self._zero_point)
+        return QuantParams._of(scale, zero_point, self._grid, self._axis, self._block_size)
 
     @property
     def scale(self) -> Array:
@@ -168,8 +150,8 @@ class QuantParams:
             self._grid == other._grid
             and self.axis == other.axis
             and self.block_size == other.block_size
-            and np.array_equal(self.scale, other.scale)
-            and np.array_equal(self.zero_point, other.zero_point)
+            and np.array_equal(values_of(self.scale), values_of(other.scale))
+            and np.array_equal(values_of(self.zero_point), values_of(other.zero_point))
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -186,9 +168,9 @@ class QuantParams:
 
     def __repr__(self) -> str:
         if self.scale.ndim:
-            parts = [f"scale={_shape_text(self.scale)}"]
-            zero = self.zero_point.any()
-            parts.append(f"zero_point={_shape_text(self.zero_point) if zero else 0}")
+            parts = [f"scale={_shape_text(values_of(self.scale))}"]
+            zeros = values_of(self.zero_point)
+            parts.append(f"zero_point={_shape_text(zeros) if zeros.any() else 0}")
         else:
             parts = [f"scale={self.scale.item():.9g}", f"zero_point={self.zero_point.item()}"]
         parts.append(f"dtype={self.dtype!r}")
@@ -196,6 +178,53 @@ class QuantParams:
         parts += [f"axis={self.axis}"] if self.axis is not None else []
         parts += [f"block_size={self.block_size}"] if self.block_size is not None else []
         return f"QuantParams({', '.join(parts)})"
+
+
+@takes_tensors()
+def _parts(
+    scale: Any, zero_point: Any, grid: Grid, axis: int | None, block_size: int | None
+) -> tuple[Array, Array]:
+    """Scale and zero point of parameters: checked, of their types, with memory of their own."""
+    backend_of(given=(scale, zero_point))
+    array = as_array(scale)
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+        raise TypeError(f"scale must be real numbers, not {array.dtype}")
+    with np.errstate(over="ignore"):
+        scales = contiguous(array, np.dtype(np.float32))
+    scales = scales.copy() if may_overlap(scales, array) else scales
+    if axis is None:
+        if block_size is not None:
+            raise ValueError(f"block_size={block_size} needs an axis to run along")
+        if scales.size != 1 or scales.ndim > 1:
+            raise ValueError(f"scale must have shape () without an axis, not {scales.shape}")
+        scales = scales.reshape(())
+    else:
+        if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+            raise TypeError(f"axis must be an integer or None, not {axis!r}")
+        if block_size is None and scales.ndim != 1:
+            raise ValueError(f"scale must have one dimension with an axis, not {scales.shape}")
+        if block_size is not None:
+            if isinstance(block_size, bool) or not isinstance(block_size, (int, np.integer)):
+                raise TypeError(f"block_size must be an integer or None, not {block_size!r}")
+            if block_size < 1:
+                raise ValueError(f"block_size={block_size} must be at least 1")
+            if not -scales.ndim <= axis < scales.ndim:
+                raise ValueError(
+                    f"axis={axis} is out of range for a scale of {scales.ndim} dimensions"
+                )
+    if not on_device(scales):
+        check_scale(scales)
+    wide = zero_point_input(zero_point, scales.shape, f"{grid.qmin} ... {grid.qmax}")
+    if wide is None:
+        wide = np.zeros(scales.shape, np.int32)
+    if not on_device(wide):
+        check_zero_point(wide, grid)
+    zeros = wide.astype(grid.storage)
+    if on_device(scales) or on_device(zeros):
+        xp = module_of(scales if on_device(scales) else zeros)
+        return xp.asarray(scales), xp.asarray(zeros)
+    scales.flags.writeable = zeros.flags.writeable = False
+    return scales, zeros
 
 
 def _shape_text(array: Array) -> str:
@@ -251,26 +280,28 @@ class QuantizedArray:
         shape: tuple[int, ...] | None = None,
         packed: bool = False,
     ) -> None:
-        data = np.asarray(data)
+        if library_of(type(data)) == "NumPy":
+            data = np.asarray(data)
+        dtype = str(data.dtype).removeprefix("torch.")
         if packed:
             if shape is None:
                 raise ValueError("shape must be given for packed data")
             shape = tuple(int(n) for n in shape)
             count = int(np.prod(shape, dtype=object))
             needed = (count * params.bits + 7) // 8
-            if data.dtype != np.uint8 or data.shape != (needed,):
+            if dtype != "uint8" or data.shape != (needed,):
                 raise ValueError(
                     f"data must be {needed} packed bytes for shape {shape} and {params.dtype}, "
-                    f"not {data.dtype} of shape {data.shape}"
+                    f"not {dtype} of shape {tuple(data.shape)}"
                 )
         else:
-            if data.dtype != params.storage:
+            if dtype != params.storage.name:
                 raise ValueError(
-                    f"data must be {params.storage} for {params.dtype}, not {data.dtype}"
+                    f"data must be {params.storage} for {params.dtype}, not {dtype}"
                 )
             if shape is not None and tuple(shape) != data.shape:
                 raise ValueError(f"shape must be that of data {data.shape}, not {shape}")
-            shape = data.shape
+            shape = tuple(data.shape)
         layout_of(shape, params.axis, params.block_size)  # refuses an axis that is not there
         expected = params_shape(shape, params.axis, params.block_size)
         if params.scale.shape != expected:
@@ -283,7 +314,16 @@ class QuantizedArray:
     def _of(cls, data: Array, params: QuantParams) -> QuantizedArray:
         """From parts that are known to fit."""
         q: QuantizedArray = _new(cls)
-        q.data, q.params, q.shape, q.packed = data, params, data.shape, False
+        q.data, q.params, q.shape, q.packed = data, params, tuple(data.shape), False
+        return q
+
+    def _over(
+        self, of_data: Callable[[Array], Array], of_params: Callable[[Array], Array]
+    ) -> QuantizedArray:
+        """The same with other arrays of the same values."""
+        q: QuantizedArray = _new(QuantizedArray)
+        q.data, q.params = of_data(self.data), self.params._over(of_data, of_params)
+        q.shape, q.packed = self.shape, self.packed
         return q
 
     @property
@@ -324,7 +364,7 @@ class QuantizedArray:
     @property
     def nbytes(self) -> int:
         """Bytes of the integers and of what is needed to read them."""
-        zero_points = self.zero_point.nbytes if self.zero_point.any() else 0
+        zero_points = self.zero_point.nbytes if values_of(self.zero_point).any() else 0
         return int(self.data.nbytes + self.scale.nbytes + zero_points)
 
     def __len__(self) -> int:
@@ -354,9 +394,9 @@ class QuantizedArray:
 
     def copy(self) -> QuantizedArray:
         """With its own integers; the parameters are immutable and shared."""
-        return QuantizedArray(
-            self.data.copy(), self.params, shape=self.shape, packed=self.packed
-        )
+        data: Any = self.data
+        data = data.clone() if library_of(type(data)) == "PyTorch" else data.copy()
+        return QuantizedArray(data, self.params, shape=self.shape, packed=self.packed)
 
     __copy__ = copy
 
@@ -376,7 +416,7 @@ class QuantizedArray:
             self.params == other.params
             and self.shape == other.shape
             and self.packed == other.packed
-            and np.array_equal(self.data, other.data)
+            and np.array_equal(values_of(self.data), values_of(other.data))
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -388,10 +428,10 @@ class QuantizedArray:
         params = self.params
         parts = [f"shape={self.shape}", f"dtype={self.dtype!r}"]
         if params.scale.ndim:
-            parts.append(f"scale={_shape_text(params.scale)}")
+            parts.append(f"scale={_shape_text(values_of(params.scale))}")
         else:
             parts.append(f"scale={params.scale.item():.9g}")
-            if params.zero_point.any():
+            if params.zero_point.item():
                 parts.append(f"zero_point={params.zero_point.item()}")
         parts += [f"axis={self.axis}"] if self.axis is not None else []
         parts += [f"block_size={self.block_size}"] if self.block_size is not None else []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyquant._arguments import Array, float_input, layout_of, params_shape
+from pyquant._arrays import module_of
 from pyquant.histogram import half_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def ranges(
     shape = params_shape(array.shape, axis, block_size)
     low, high = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     lows, highs = np.moveaxis(low, axis, -1), np.moveaxis(high, axis, -1)
-    along = np.moveaxis(array, axis, -1)
+    along = module_of(array).moveaxis(array, axis, -1)
     whole = along.shape[-1] // block_size
     slab = max(_BYTES // (16 * half_of(bins)), 1)
     for place in np.ndindex(along.shape[:-1]) if array.size else ():

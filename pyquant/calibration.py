@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import numpy.typing as npt
 
 from pyquant import ops
-from pyquant._backend import is_dask
+from pyquant._arrays import as_array
+from pyquant._backend import backend_of, is_dask
 from pyquant._grid import default_narrow, grid_of
+from pyquant._tensors import takes_tensors
+from pyquant.ops.ranges import host_range
 
 if TYPE_CHECKING:
     from pyquant.array import QuantParams
@@ -70,6 +72,7 @@ def choose_params(
     return QuantParams(scale, zero_point, name, narrow, axis, block_size)
 
 
+@takes_tensors()
 def calibrate(
     x: npt.ArrayLike,
     method: str = "minmax",
@@ -139,8 +142,10 @@ def calibrate(
             block_size=block_size, nan_policy=nan_policy, percentile=percentile, bins=bins,
             momentum=momentum,
         )  # fmt: skip
+    backend_of(x)
+    array = as_array(x)
     if method == "minmax":
-        low, high = ops.minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)
+        low, high = host_range(array, axis, block_size, nan_policy)
     else:
         from pyquant import blocks
         from pyquant.observers import Observer
@@ -150,10 +155,10 @@ def calibrate(
             nan_policy=nan_policy, percentile=percentile, bins=bins, momentum=momentum,
         )  # fmt: skip
         if block_size is None or axis is None or method not in blocks.METHODS:
-            return observer(axis=axis, block_size=block_size).update(x).params()
+            return observer(axis=axis, block_size=block_size).update(array).params()
         observer(axis=0)  # are its arguments right?
-        ops.minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)  # and the data?
-        low, high = blocks.ranges(np.asarray(x), axis, block_size, bins, partial(observer, axis=0))
+        host_range(array, axis, block_size, nan_policy)  # and the data?
+        low, high = blocks.ranges(array, axis, block_size, bins, partial(observer, axis=0))
     return choose_params(
         low, high, dtype=dtype, scheme=scheme, narrow_range=narrow_range, axis=axis,
         block_size=block_size,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyquant._backend import is_dask
+from pyquant._backend import is_dask, library_of
+from pyquant._tensors import values_of
 from pyquant.array import QuantizedArray
 
 # pyquant.checkpoint is imported inside the functions: it costs more than the rest of the package.
@@ -27,7 +28,7 @@ def save(
     ----------
     path : str or path-like
         A name that ends in ``.safetensors`` or ``.npz``.
-    tensors : mapping of str to QuantizedArray or ndarray
+    tensors : mapping of str to QuantizedArray or array of NumPy, CuPy, torch or JAX
         The quantized array ``"w"`` is stored as ``"w"`` (integers), ``"w.scale"``,
         ``"w.zero_point"`` (absent when all zero) and an entry in the metadata.
 
@@ -60,8 +61,11 @@ def save(
     quantized = {n: v for n, v in tensors.items() if isinstance(v, QuantizedArray)}
     records = {name: record_of(q) for name, q in quantized.items()}
     refuse_collisions(records, tensors)
-    stored = [(name, np.asarray(v)) for name, v in tensors.items() if name not in quantized]
-    stored += [part for name, q in quantized.items() for part in parts_of(name, q)]
+    stored = [(name, values_of(v)) for name, v in tensors.items() if name not in quantized]
+    stored += [
+        part for name, q in quantized.items()
+        for part in parts_of(name, q._over(values_of, values_of))
+    ]  # fmt: skip
     specs = tuple(TensorSpec(name, dtype_name(array.dtype), array.shape) for name, array in stored)
     layout = Layout(specs, {}, records_text(records))
     with replacing(target) as temporary, new_file(temporary, layout) as writer:
@@ -72,12 +76,14 @@ def save(
 def _check_item(name: object, value: object) -> None:
     if not isinstance(name, str):
         raise TypeError(f"tensors has the name {name!r}, names must be strings")
-    if not isinstance(value, QuantizedArray | np.ndarray | np.generic):
+    if isinstance(value, QuantizedArray) and is_dask(value):
+        raise TypeError(f"tensor {name!r} must have values to be saved: .compute() it")
+    if not isinstance(value, QuantizedArray | np.ndarray | np.generic) and (
+        library_of(type(value)) not in ("CuPy", "PyTorch", "JAX")
+    ):
         raise TypeError(
             f"tensor {name!r} is a {type(value).__name__}, allowed are QuantizedArray and ndarray"
         )
-    if is_dask(value):
-        raise TypeError(f"tensor {name!r} must have values to be saved: .compute() it")
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | npt.NDArray[Any]]:

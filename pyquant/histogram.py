@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pyquant import _cpu
-from pyquant._arguments import Array, Layout, refuse
+from pyquant._arguments import Array, Layout, refuse, refuse_unbounded
+from pyquant._arrays import empty, on_device, on_host
+from pyquant._backend import backend_of
 
 LEAST_EXPONENT = -126
 FEWEST_BINS, MOST_BINS = 16, 1 << 20
@@ -65,12 +66,18 @@ class Histogram:
     def of(cls, x: Array, code: int, layout: Layout, half: int, omit: bool) -> Histogram:
         """Of a C-contiguous float array, per channel of the layout (which has no blocks)."""
         channels = layout[1]
-        counts = np.empty((channels, 2 * half + 1), np.uint64)
-        exponent = np.empty(channels, np.int32)
-        low, high = np.empty(channels, np.float32), np.empty(channels, np.float32)
-        status = _cpu.histogram(x, code, layout, omit, half, counts, exponent, low, high)
+        counts = empty((channels, 2 * half + 1), np.uint64, x)
+        exponent = empty((channels,), np.int32, x)
+        low, high = (empty((channels,), np.float32, x) for _ in range(2))
+        status = backend_of(x).histogram(
+            x, code, layout, omit, half, counts, exponent, low, high
+        )
         if status:
             refuse(status, x=x, x_code=code)
+        if on_device(x):
+            low, high = on_host(low), on_host(high)
+            refuse_unbounded(low, high, x, code)
+            counts, exponent = on_host(counts), on_host(exponent)
         return cls(counts, exponent, low, high)
 
     @property

@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from pyquant import ops
 from pyquant._arguments import Array, float_input
-from pyquant._backend import is_dask
+from pyquant._arrays import contiguous, empty, module_of, on_device, on_host
+from pyquant._backend import backend_of, is_dask
+from pyquant._tensors import takes_tensors
 from pyquant.array import QuantizedArray
 
-_CHUNK = 1 << 16
+_CHUNK, _CHUNK_ON_DEVICE = 1 << 16, 1 << 24
 
 
 class QuantizationError(NamedTuple):
@@ -31,6 +33,7 @@ class QuantizationError(NamedTuple):
     """Fraction of the elements that lie beyond the grid's real range."""
 
 
+@takes_tensors()
 def error(x: npt.ArrayLike, q: QuantizedArray | npt.ArrayLike) -> QuantizationError:
     """Compare an array with its quantized form, or with any array of its shape.
 
@@ -64,6 +67,10 @@ def error(x: npt.ArrayLike, q: QuantizedArray | npt.ArrayLike) -> QuantizationEr
         from pyquant import _dask
 
         return _dask.error(x, q)
+    if isinstance(q, QuantizedArray):
+        backend_of(x, q.data, given=(q.scale, q.zero_point))
+    else:
+        backend_of(x, q)
     return figures(sums_of(x, q))
 
 
@@ -78,6 +85,7 @@ def sums_of(x: npt.ArrayLike, q: QuantizedArray | npt.ArrayLike) -> Array:
     |x - q|.
     """
     array, _ = float_input(x)
+    wide = np.dtype(np.float64)
     if isinstance(q, QuantizedArray):
         real = q.dequantize()
         inside = _inside(array, q)
@@ -88,15 +96,18 @@ def sums_of(x: npt.ArrayLike, q: QuantizedArray | npt.ArrayLike) -> Array:
         raise ValueError(f"q must have x's shape {array.shape}, not {real.shape}")
     noise = signal = other = product = worst = 0.0
     flat, flat_real = array.reshape(-1), real.reshape(-1)
-    for i in range(0, array.size, _CHUNK):
-        a = flat[i : i + _CHUNK].astype(np.float64)
-        b = flat_real[i : i + _CHUNK].astype(np.float64)
+    chunk = _CHUNK_ON_DEVICE if on_device(array) else _CHUNK
+    for i in range(0, array.size, chunk):
+        a, b = (contiguous(values[i : i + chunk], wide) for values in (flat, flat_real))
         difference = a - b
-        noise += float(np.sum(difference * difference))
-        signal += float(np.sum(a * a))
-        other += float(np.sum(b * b))
-        product += float(np.sum(a * b))
-        worst = float(np.maximum(worst, np.max(np.abs(difference))))
+        parts = [
+            (difference * difference).sum(), (a * a).sum(), (b * b).sum(), (a * b).sum(),
+            abs(difference).max(),
+        ]  # fmt: skip
+        found = on_host(module_of(array).stack(parts)).tolist()
+        noise, signal = noise + found[0], signal + found[1]
+        other, product = other + found[2], product + found[3]
+        worst = float(np.maximum(worst, found[4]))
     return np.array([noise, signal, other, product, inside, array.size, worst], np.float64)
 
 
@@ -129,8 +140,10 @@ def _inside(x: Array, q: QuantizedArray) -> int:
     if x.size == 0:
         return 0
     p = q.params
+    ones = empty(x.shape, np.float32, x)
+    ones.fill(1)
     inside, _, _ = ops.fake_quantize_grad_linear(
-        np.ones(x.shape, np.float32), x, p.scale, p.zero_point, dtype=p.dtype,
+        ones, x, p.scale, p.zero_point, dtype=p.dtype,
         narrow_range=p.narrow_range, axis=p.axis, block_size=p.block_size,
     )  # fmt: skip
-    return int(np.count_nonzero(inside))
+    return int(module_of(x).count_nonzero(inside))

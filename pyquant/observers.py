@@ -11,13 +11,16 @@ import numpy.typing as npt
 
 from pyquant import ops
 from pyquant._arguments import Array, float_input, layout_of, params_shape
+from pyquant._arrays import finite, on_host
 from pyquant._backend import backend_of
 from pyquant._grid import default_narrow, grid_of
+from pyquant._tensors import takes_tensors
 from pyquant.array import QuantParams
 from pyquant.calibration import METHODS, choose_params
 from pyquant.clipping import CLIPS
 from pyquant.histogram import FEWEST_BINS, LEAST_EXPONENT, MOST_BINS, Histogram, half_of
 from pyquant.ops.dynamic import scheme_code
+from pyquant.ops.ranges import host_range
 
 _FORMAT = 1
 _MOST = float(np.finfo(np.float32).max)
@@ -100,6 +103,7 @@ class Observer:
         """How the range is chosen."""
         return self._method
 
+    @takes_tensors()
     def update(self, batch: npt.ArrayLike) -> Observer:
         """Take in a batch; a batch that is refused leaves the observer as it was.
 
@@ -142,14 +146,13 @@ class Observer:
 
     def _extremes(self, x: Array) -> tuple[Array, Array]:
         """Of each channel or block, infinite and upside down where nothing counts."""
-        low, high = ops.minmax(
-            x, axis=self._axis, block_size=self._block_size, nan_policy=self._nan_policy
-        )
+        low, high = host_range(x, self._axis, self._block_size, self._nan_policy)
         if self._nan_policy == "omit":
             empty = (low == 0) & (high == 0)
             if empty.any():  # zeros, or nothing at all
-                some = np.where(np.isfinite(x), np.ones_like(x), np.zeros_like(x))
-                empty &= ops.absmax(some, axis=self._axis, block_size=self._block_size) == 0
+                some = finite(x).astype(np.float32)
+                most = ops.absmax(some, axis=self._axis, block_size=self._block_size)
+                empty &= on_host(most) == 0
                 low = np.where(empty, np.float32(np.inf), low)
                 high = np.where(empty, np.float32(-np.inf), high)
         return np.asarray(low, np.float64), np.asarray(high, np.float64)

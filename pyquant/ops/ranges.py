@@ -8,8 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pyquant import _cpu
-from pyquant._arguments import Array, float_input, layout_of, params_shape, refuse
-from pyquant._arrays import empty
+from pyquant._arguments import (
+    Array,
+    float_input,
+    layout_of,
+    params_shape,
+    refuse,
+    refuse_unbounded,
+)
+from pyquant._arrays import empty, on_device, on_host
 from pyquant._backend import backend_of
 from pyquant._tensors import takes_tensors
 
@@ -77,6 +84,17 @@ def _minmax(
     status = backend.minmax(array, code, layout, omit, low, high)
     if status:
         refuse(status, x=array, x_code=code)
+    return low, high
+
+
+def host_range(
+    x: Array, axis: int | None, block_size: int | None, nan_policy: str
+) -> tuple[Array, Array]:
+    """`minmax` on the host; data on a device that have no finite one are refused there."""
+    low, high = minmax(x, axis=axis, block_size=block_size, nan_policy=nan_policy)
+    if on_device(low):
+        low, high = on_host(low), on_host(high)
+        refuse_unbounded(low, high, *float_input(x))
     return low, high
 
 
