@@ -110,18 +110,14 @@ class ndarray:
     device = property(lambda self: Device(self._device))
     T = property(lambda self: ndarray._of(self._host.T, self._device))
     reshape, view, transpose, ravel = map(_view, ("reshape", "view", "transpose", "ravel"))
-    sum, max, min, any, all, argmax = map(
-        _reduction, ("sum", "max", "min", "any", "all", "argmax")
-    )
+    sum, max, min, any, all, argmax = map(_reduction, ("sum", "max", "min", "any", "all", "argmax"))
     __add__, __radd__, __sub__, __mul__ = map(
         _operator, ("__add__", "__radd__", "__sub__", "__mul__")
     )
     __floordiv__, __and__, __or__, __invert__ = map(
         _operator, ("__floordiv__", "__and__", "__or__", "__invert__")
     )
-    __abs__, __neg__, __lt__, __gt__ = map(
-        _operator, ("__abs__", "__neg__", "__lt__", "__gt__")
-    )
+    __abs__, __neg__, __lt__, __gt__ = map(_operator, ("__abs__", "__neg__", "__lt__", "__gt__"))
     __eq__, __ne__, __le__, __ge__ = map(_operator, ("__eq__", "__ne__", "__le__", "__ge__"))
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True) -> "ndarray":
