@@ -8,10 +8,12 @@ itself run by `cuda_host`; `installed` puts both in place.
 import sys
 import types
 from contextlib import contextmanager
+from unittest import mock
 
 import cuda_host
 import numpy as np
 
+import pyquant
 from pyquant import _cuda_loader
 
 KERNEL_TYPES = "?bhilqBHILQefdFD"
@@ -337,14 +339,32 @@ def _host_kernel(device: int, unit: str, name: str):
     return call
 
 
+def _forget() -> dict:
+    """Take the modules that have imported CuPy out of sys.modules, and give them back."""
+    names = [n for n in sys.modules if n == "cupy" or n.startswith("pyquant._cuda")]
+    return {n: sys.modules.pop(n) for n in names if n != _cuda_loader.__name__}
+
+
 @contextmanager
-def installed(monkeypatch):
+def installed():
     """`import cupy` gives this module, and pyquant's kernels run on the host."""
-    monkeypatch.setitem(sys.modules, "cupy", sys.modules[__name__])
-    monkeypatch.setattr(_cuda_loader, "_kernels", {})
-    monkeypatch.setattr(_cuda_loader, "_usable", True)
-    monkeypatch.setattr(_cuda_loader, "_load", _host_kernel)
-    yield
+    before = _forget()
+    sys.modules["cupy"] = sys.modules[__name__]
+    try:
+        with (
+            mock.patch.object(_cuda_loader, "_kernels", {}),
+            mock.patch.object(_cuda_loader, "_usable", True),
+            mock.patch.object(_cuda_loader, "_load", _host_kernel),
+        ):
+            yield
+    finally:
+        _forget()
+        sys.modules.update(before)
+        for name in [n for n in vars(pyquant) if n.startswith("_cuda") and n != "_cuda_loader"]:
+            delattr(pyquant, name)
+        for name, module in before.items():
+            if name.startswith("pyquant."):
+                setattr(pyquant, name.removeprefix("pyquant."), module)
 
 
 @contextmanager

@@ -346,9 +346,9 @@ def test_importing_pyquant_imports_no_library():
 
 
 @pytest.fixture
-def cupy(monkeypatch):
-    pytest.importorskip("pyquant._cuda")
-    with standin_cupy.installed(monkeypatch):
+def cupy():
+    pytest.importorskip("pyquant._cuda_reduce")
+    with standin_cupy.installed():
         yield standin_cupy
 
 
