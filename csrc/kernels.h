@@ -74,6 +74,13 @@ typedef void pq_product_f32_fn(const int32_t *acc, size_t acc_stride, float *y, 
                                size_t columns, const float *a_scale, size_t a_step, const float *b_scale, size_t b_step,
                                const float *bias, float low, float high, int add);
 
+/* c[r][j] += sum a[r][i] * b[i][j] modulo 2^32, for a few rows of codes and b that is used once, where it is: element (i, j) at
+ * b[i * b_stride + j] in gemv_rows_i8_i32, at b[j * b_stride + i] in gemv_columns_i8_i32. Types PQ_I8 or PQ_U8. Rows of a are followed by
+ * zeros up to a multiple of PQ_GEMV_DEPTH. k >= 1. */
+enum { PQ_GEMV_DEPTH = 64 };
+typedef void pq_gemv_fn(const uint8_t *a, pq_type a_type, size_t a_stride, size_t n_rows, const uint8_t *b,
+                        pq_type b_type, ptrdiff_t b_stride, size_t k, size_t n, int32_t *c, size_t c_stride);
+
 /* Integer products. A tile of the result is `rows` rows of a times `columns` columns of b; k goes in groups of `depth`. Each
  * instruction set multiplies types of its own, a and b below, and int8 or uint8 codes are brought to them while they are copied: int16
  * takes both as they are, uint8 from int8 adds 128, and int8 from uint8 takes 128 away (pq_gemm_shift). The caller makes up
@@ -101,6 +108,9 @@ typedef struct {
 
     /* Before the first tile and after the last one of a thread's piece of work; NULL where there is nothing to do. */
     void (*enter)(void), (*leave)(void);
+
+    /* Up to so many rows times a b that is not packed are the work of gemv_rows_i8_i32 and gemv_columns_i8_i32. */
+    int few_rows;
 } pq_gemm_kernels;
 typedef const pq_gemm_kernels *pq_gemm_fn(void);
 

@@ -15,14 +15,14 @@
 
 enum { STACK = 48 * 1024 }; /* small products work on the stack */
 
-static int32_t a_zero(const pq_product *p, const pq_chunks *chunks, size_t row, size_t chunk)
+int32_t pq_a_zero(const pq_product *p, const pq_chunks *chunks, size_t row, size_t chunk)
 {
     const pq_matrix *a = &p->a;
     if (a->zero_point == NULL) return 0;
     return a->zero_point[a->zero_points == 1 ? 0 : a->zero_points == p->m ? row : row * chunks->count + chunk];
 }
 
-static int32_t b_zero(const pq_product *p, size_t column, size_t chunk)
+int32_t pq_b_zero(const pq_product *p, size_t column, size_t chunk)
 {
     const pq_matrix *b = &p->b;
     if (b->zero_point == NULL) return 0;
@@ -140,34 +140,40 @@ static pq_status check(const pq_product *p, pq_gemm_job *j)
     return PQ_OK;
 }
 
+int pq_quantize_row(const pq_gemm_job *j, const char *x, int32_t shift, char *codes, float *scale)
+{
+    const pq_product *p = j->p;
+    const int given = p->a.scale != NULL;
+    const int32_t zero = (p->a.zero_point ? *p->a.zero_point : 0) + shift;
+    const int32_t qmin = (given ? p->a_qmin : -127) + shift, qmax = (given ? p->a_qmax : 127) + shift;
+    float by = given ? *p->a.scale : 1.0f;
+    if (p->k != 0 && !given) {
+        float absmax;
+        if (j->absmax(x, 1, p->k, &absmax) != 0 || !(absmax <= 3.402823466e+38f)) return 0;
+        pq_symmetric_scales(&absmax, 1, 127.0f, &by);
+    }
+    if (!given) *scale = by;
+    if (p->k != 0) j->quantize(x, codes, 1, p->k, &by, &zero, qmin, qmax, 0);
+    return 1;
+}
+
 /* Rows of float a: quantized one by one, into the layout where that is one byte wide, else by way of a row of codes. */
 static int quantize_rows(const pq_gemm_job *j, const char *a, size_t m0, size_t rows, char *out, size_t out_stride,
                          int32_t *sums, const pq_gemm_space *s)
 {
     const pq_product *p = j->p;
-    const pq_type code_type = p->a.scale && !p->a_signed ? PQ_U8 : PQ_I8;
     const int direct = j->a_size == 1 && sums == NULL && j->chunks.count == 1;
-    const int32_t shift = direct ? pq_gemm_shift(code_type, j->g->a) : 0;
-    const int32_t zero = (p->a.zero_point ? *p->a.zero_point : 0) + shift;
-    const int32_t qmin = (p->a.scale ? p->a_qmin : -127) + shift, qmax = (p->a.scale ? p->a_qmax : 127) + shift;
-    const size_t k = p->k, bytes = pq_type_size(p->a.type);
+    const size_t bytes = pq_type_size(p->a.type);
     for (size_t r = 0; r < rows; r++) {
         const char *const x = a + (ptrdiff_t)(m0 + r) * p->a.row_stride * (ptrdiff_t)bytes;
         char *const row = out + r * out_stride * j->a_size;
-        float scale = p->a.scale ? *p->a.scale : 1.0f;
-        if (p->a.scale == NULL) {
-            float absmax = 0.0f;
-            if (k && (j->absmax(x, 1, k, &absmax) != 0 || !(absmax <= 3.402823466e+38f))) return 0;
-            pq_symmetric_scales(&absmax, 1, 127.0f, &scale);
-            s->scales[r] = scale;
-        }
         char *const codes = direct ? row : s->codes;
-        if (k) j->quantize(x, codes, 1, k, &scale, &zero, qmin, qmax, 0);
+        if (!pq_quantize_row(j, x, direct ? j->a_shift : 0, codes, s->scales ? s->scales + r : NULL)) return 0;
         if (direct)
-            memset(row + k, 0, j->chunks.padded - k);
+            memset(row + p->k, 0, j->chunks.padded - p->k);
         else
             for (size_t c = 0; c < j->chunks.count; c++)
-                j->g->copy_a(codes + c * j->chunks.length, code_type, 0, 1, 1, pq_chunk_length(&j->chunks, c),
+                j->g->copy_a(codes + c * j->chunks.length, j->a_code, 0, 1, 1, pq_chunk_length(&j->chunks, c),
                              row + c * j->chunks.padded * j->a_size, out_stride, sums ? sums + c * j->block_rows + r : NULL);
     }
     return 1;
@@ -210,7 +216,7 @@ static void column_terms(const pq_gemm_job *j, size_t n0, size_t columns, size_t
     const int32_t *const bias =
         p->y.bias && p->y.type != PQ_F32 && !j->wide && chunk == 0 ? (const int32_t *)p->y.bias + n0 : NULL;
     for (size_t i = 0; i < columns; i++) {
-        const int32_t zero = j->b_zeros_vary ? b_zero(p, n0 + i, chunk) + j->b_shift : j->b_zero;
+        const int32_t zero = j->b_zeros_vary ? pq_b_zero(p, n0 + i, chunk) + j->b_shift : j->b_zero;
         const uint32_t inside = (uint32_t)sums[i] - length * (uint32_t)zero;
         if (bracket) bracket[i] = (int32_t)inside;
         out[i] = (int32_t)((j->a_zeros_vary ? 0u : 0u - (uint32_t)j->a_zero * inside) + (bias ? (uint32_t)bias[i] : 0u));
@@ -224,10 +230,10 @@ static void correct(const pq_gemm_job *j, int32_t *acc, size_t stride, size_t m0
 {
     const pq_product *p = j->p;
     for (size_t r = 0; r < rows; r++) {
-        const uint32_t za = j->a_zeros_vary ? (uint32_t)(a_zero(p, &j->chunks, m0 + r, chunk) + j->a_shift) : 0;
+        const uint32_t za = j->a_zeros_vary ? (uint32_t)(pq_a_zero(p, &j->chunks, m0 + r, chunk) + j->a_shift) : 0;
         const uint32_t sum = j->b_zeros_vary ? (uint32_t)row_sums[r] : 0;
         for (size_t i = 0; i < columns; i++) {
-            const uint32_t zb = j->b_zeros_vary ? (uint32_t)(b_zero(p, n0 + i, chunk) + j->b_shift) : 0;
+            const uint32_t zb = j->b_zeros_vary ? (uint32_t)(pq_b_zero(p, n0 + i, chunk) + j->b_shift) : 0;
             acc[r * stride + i] = (int32_t)((uint32_t)acc[r * stride + i] - za * (uint32_t)bracket[i] - zb * sum);
         }
     }
@@ -405,6 +411,7 @@ pq_status pq_matmul(const pq_product *p)
     int refused = 0;
     j.refused = &refused;
     pq_plan(&j, p);
+    if (pq_is_few_rows(&j)) return pq_multiply_few_rows(&j);
 
     const size_t bytes = j.tasks * j.space_bytes + j.multipliers * sizeof(float) + PQ_CACHE_LINE;
     char small[STACK];

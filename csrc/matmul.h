@@ -15,6 +15,7 @@ typedef struct {
     pq_absmax_fn *absmax; /* of float a */
     pq_quantize_fn *quantize;
 
+    pq_type a_code;                     /* the type of a's codes, also where a is float */
     int32_t a_shift, b_shift;           /* what the layout adds to codes and so to zero points */
     int32_t a_zero, b_zero;             /* with it, where all are equal */
     int a_zeros_vary, b_zeros_vary;     /* else */
@@ -46,5 +47,16 @@ void pq_plan(pq_gemm_job *j, const pq_product *p);
 
 /* The parts of the memory at `space`, which may be NULL to learn how much it is. */
 pq_gemm_space pq_lay_out(const pq_gemm_job *j, char *space);
+
+/* The zero point of a row of a or a column of b, in a chunk of k. */
+int32_t pq_a_zero(const pq_product *p, const pq_chunks *chunks, size_t row, size_t chunk);
+int32_t pq_b_zero(const pq_product *p, size_t column, size_t chunk);
+
+/* A row of float a to codes, shift added; 0 where it is not finite. *scale is set where the row chooses its own. */
+int pq_quantize_row(const pq_gemm_job *j, const char *x, int32_t shift, char *codes, float *scale);
+
+/* few_rows.c: products that read b once, where it is. */
+int pq_is_few_rows(const pq_gemm_job *j);
+pq_status pq_multiply_few_rows(pq_gemm_job *j);
 
 #endif

@@ -27,10 +27,10 @@ static size_t row_stride(size_t k, size_t size)
     return k * size <= PQ_CACHE_LINE ? k : (lines | 1) * PQ_CACHE_LINE / size;
 }
 
-static void plan_zero_points(pq_gemm_job *j, pq_type a_code, pq_type b_code)
+static void plan_zero_points(pq_gemm_job *j, pq_type b_code)
 {
     const pq_product *p = j->p;
-    j->a_shift = pq_gemm_shift(a_code, j->g->a);
+    j->a_shift = pq_gemm_shift(j->a_code, j->g->a);
     j->b_shift = pq_gemm_shift(b_code, j->g->b);
     j->a_zeros_vary = vary(p->a.zero_point, p->a.zero_points);
     j->b_zeros_vary = vary(p->b.zero_point, p->b.zero_points);
@@ -96,8 +96,8 @@ void pq_plan(pq_gemm_job *j, const pq_product *p)
     j->chunks = p->packed ? p->packed->chunks : pq_split_k(p->k, p->block, j->g);
     j->panel_bytes = pq_panel_bytes(&j->chunks, j->g, j->b_size);
     j->a_stride = row_stride(j->chunks.count * j->chunks.padded, j->a_size);
-    const pq_type a_code = !is_float ? p->a.type : p->a.scale && !p->a_signed ? PQ_U8 : PQ_I8;
-    plan_zero_points(j, a_code, p->packed ? p->packed->type : p->b.type);
+    j->a_code = !is_float ? p->a.type : p->a.scale && !p->a_signed ? PQ_U8 : PQ_I8;
+    plan_zero_points(j, p->packed ? p->packed->type : p->b.type);
     j->a_direct = p->a.type == j->g->a && !j->wants_row_sums && p->a.column_stride == 1 && p->a.row_stride >= (ptrdiff_t)p->k &&
                   p->a.row_stride % 1024 != 0 && p->k % (size_t)j->g->depth == 0 && j->chunks.count == 1;
     j->absmax = p->a.type == PQ_F16 ? k->absmax_f16 : p->a.type == PQ_BF16 ? k->absmax_bf16

@@ -17,5 +17,5 @@ PQ_INLINE void add_products(__m512i *sums, __m512i a, __m512i b)
 #include "tile.inc"
 #include "copy_vectors.inc"
 
-static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, NULL};
+static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, NULL, 4};
 const pq_gemm_kernels *PQ_NAME(gemm)(void) { return &kernels; }

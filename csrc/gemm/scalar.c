@@ -24,5 +24,5 @@ static void tile(const void *a, size_t a_stride, const void *b, size_t groups, i
     }
 }
 
-static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b_plain, copy_a_plain, NULL, NULL};
+static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b_plain, copy_a_plain, NULL, NULL, 2};
 const pq_gemm_kernels *pq_gemm_scalar(void) { return &kernels; }

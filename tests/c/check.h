@@ -44,6 +44,7 @@ void check_requantize_columns(const comparison *c);
 void check_pack_bits(const comparison *c);
 void check_unpack_bits(const comparison *c);
 void check_product_f32(const comparison *c);
+void check_gemv(const comparison *c);
 void check_gemm(const comparison *c);
 
 /* arena.c: writable pages between two that nobody may touch. */
