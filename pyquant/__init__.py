@@ -19,6 +19,7 @@ from pyquant.runtime import (  # noqa: E402
     runtime_info,
     set_num_threads,
     show_runtime,
+    warmup,
 )
 from pyquant.training import fake_quantize, fake_quantize_grad  # noqa: E402
 
@@ -47,4 +48,5 @@ __all__ = [
     "save",
     "set_num_threads",
     "show_runtime",
+    "warmup",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_EXTRAS = "pip install 'pyquant[cuda13]' or 'pyquant[cuda12]'"
 _HERE = Path(__file__).resolve().parent
 OPTIONS = (
     "--std=c++17",
@@ -36,7 +38,7 @@ Kernel = Callable[..., None]
 _kernels: dict[tuple[int, str, str], Kernel] = {}
 _modules: dict[tuple[int, str], Any] = {}
 _lock = threading.Lock()
-_usable = False
+_usable: Any = None  # the CuPy module that has a device
 
 
 def units() -> list[str]:
@@ -70,22 +72,49 @@ def source(unit: str) -> str:
 def require() -> None:
     """RuntimeError, in one sentence, where arrays on a GPU cannot be computed with."""
     global _usable
-    if _usable:
+    if _usable is not None and _usable is sys.modules.get("cupy"):
         return
-    extras = "pip install 'pyquant[cuda13]' or 'pyquant[cuda12]'"
     try:
         import cupy
     except ImportError as error:
-        raise RuntimeError(f"arrays on a GPU need CuPy ({extras}): {error}") from None
+        raise RuntimeError(f"arrays on a GPU need CuPy ({_EXTRAS}): {error}") from None
+    reason = _no_device(cupy)
+    if reason:
+        raise RuntimeError(f"arrays on a GPU need an NVIDIA GPU and its driver: {reason}")
+    _usable = cupy
+
+
+def _no_device(cupy: Any) -> str:
+    """Why CuPy has no GPU; empty if it has. Makes no context."""
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError(
-            f"arrays on a GPU need an NVIDIA driver that fits CuPy's CUDA ({extras}): {error}"
-        ) from None
-    if devices == 0:
-        raise RuntimeError("arrays on a GPU need an NVIDIA GPU, and the driver has none")
-    _usable = True
+        return str(error)
+    return "" if devices else "the driver has none"
+
+
+def describe() -> dict[str, Any] | None:
+    """For `runtime_info`: CuPy and its devices, as far as nothing need be imported for it."""
+    cupy = sys.modules.get("cupy")
+    if cupy is None:
+        found = [d for d in ("cupy-cuda13x", "cupy-cuda12x", "cupy") if _version(d)]
+        return {"cupy": _version(found[0]), "devices": None, "reason": ""} if found else None
+    reason, devices = _no_device(cupy), []
+    if not reason:
+        for i in range(cupy.cuda.runtime.getDeviceCount()):
+            properties = cupy.cuda.runtime.getDeviceProperties(i)
+            arch = f"sm_{properties['major']}{properties['minor']}"
+            devices.append(f"{properties['name'].decode()} ({arch})")
+    return {"cupy": cupy.__version__, "devices": devices, "reason": reason}
+
+
+def _version(distribution: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _nvrtc() -> Any:
@@ -95,8 +124,7 @@ def _nvrtc() -> Any:
         nvrtc.getVersion()
     except Exception as error:  # CuPy raises what the library's absence makes it raise
         raise RuntimeError(
-            "compiling for the GPU needs CuPy and NVRTC: pip install 'pyquant[cuda13]' or "
-            f"'pyquant[cuda12]': {error}"
+            f"compiling for the GPU needs CuPy and NVRTC ({_EXTRAS}): {error}"
         ) from None
     return nvrtc
 
@@ -182,21 +210,40 @@ def kernel(unit: str, name: str) -> Kernel:
     return found if found is not None else _load(device, unit, name)
 
 
+def _module(device: int, unit: str) -> Any:
+    import cupy
+
+    module = _modules.get((device, unit))
+    if module is None:
+        arch = architecture(unit, cupy.cuda.Device(device).compute_capability)
+        module = cupy.cuda.Module()
+        module.load(cubin(unit, arch))
+        _modules[device, unit] = module
+    return module
+
+
 def _load(device: int, unit: str, name: str) -> Kernel:
     import cupy
 
     with _lock:
-        module = _modules.get((device, unit))
-        if module is None:
-            arch = architecture(unit, cupy.cuda.Device(device).compute_capability)
-            module = cupy.cuda.Module()
-            module.load(cubin(unit, arch))
-            _modules[device, unit] = module
-        function = module.get_function(name)
+        kernel: Kernel = _module(device, unit).get_function(name)
         # Up to 48 KB need no permission; beyond, a kernel may have what the device has.
+        driver, function = cupy.cuda.driver, kernel.ptr  # type: ignore[attr-defined]
         most = cupy.cuda.runtime.deviceGetAttribute(_SHARED_BY_OPTING_IN, device)
-        own = cupy.cuda.driver.funcGetAttribute(_STATIC_SHARED, function.ptr)
-        cupy.cuda.driver.funcSetAttribute(function.ptr, _DYNAMIC_SHARED_LIMIT, most - own)
-        kernel: Kernel = function
+        own = driver.funcGetAttribute(_STATIC_SHARED, function)
+        driver.funcSetAttribute(function, _DYNAMIC_SHARED_LIMIT, most - own)
         _kernels[device, unit, name] = kernel
         return kernel
+
+
+def warmup() -> None:
+    """Compile and load all that CuPy's current device can run."""
+    require()
+    import cupy
+
+    device = cupy.cuda.runtime.getDevice()
+    capability = cupy.cuda.Device(device).compute_capability
+    for unit in units():
+        if architecture(unit, capability).rstrip("af") == f"sm_{capability}":
+            with _lock:
+                _module(device, unit)

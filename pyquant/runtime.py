@@ -69,6 +69,8 @@ def runtime_info() -> dict[str, Any]:
     >>> sorted(pq.runtime_info())
     ['gpu', 'isa', 'operations', 'threads', 'version']
     """
+    from pyquant import _cuda_loader
+
     names = _cpu.isa_names()
     return {
         "version": _version(),
@@ -83,7 +85,7 @@ def runtime_info() -> dict[str, Any]:
             op: {"chosen": chosen, "available": list(usable)}
             for op, (chosen, usable) in _cpu.operations().items()
         },
-        "gpu": None,
+        "gpu": _cuda_loader.describe(),
     }
 
 
@@ -96,11 +98,43 @@ def show_runtime() -> None:
     print(f"CPU variants usable here: {' '.join(isa['usable'])}")
     print(f"compiled in: {' '.join(isa['compiled'])}")
     print(f"PYQUANT_ISA: {isa['cap'] or '(no cap)'}")
-    print("GPU: none (this version computes on the CPU)")
+    print(f"GPU: {_gpu_line(info['gpu'])}")
     print("operations:")
     width = max(map(len, info["operations"]))
     for op, row in info["operations"].items():
         print(f"  {op:{width}}  {row['chosen']:8} of {' '.join(row['available'])}")
+
+
+def _gpu_line(gpu: dict[str, Any] | None) -> str:
+    if gpu is None:
+        return "none (CuPy is not installed: pip install 'pyquant[cuda13]' or 'pyquant[cuda12]')"
+    if gpu["devices"] is None:
+        return f"CuPy {gpu['cupy']} is installed and not imported"
+    from pyquant import _cuda_loader
+
+    found = ", ".join(gpu["devices"]) or f"none ({gpu['reason']})"
+    return f"{found}; CuPy {gpu['cupy']}, kernels kept in {_cuda_loader.cache_folder()}"
+
+
+def warmup() -> None:
+    """Compile the CUDA kernels for CuPy's current device now, and not at their first use.
+
+    They are kept on disk, in ``PYQUANT_CACHE_DIR`` or the user's cache folder, so this takes its
+    seconds once per machine and version.
+
+    Raises
+    ------
+    RuntimeError
+        There is no GPU, no driver, or no CuPy.
+
+    Examples
+    --------
+    >>> import pyquant as pq
+    >>> pq.warmup()                                                   # doctest: +SKIP
+    """
+    from pyquant import _cuda_loader
+
+    _cuda_loader.warmup()
 
 
 def _version() -> str:
