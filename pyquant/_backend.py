@@ -97,9 +97,12 @@ def _refuse_mixture(first: Any, other: Any) -> NoReturn:
 
 
 def _cuda_backend(arrays: list[Any]) -> ModuleType:
-    cupy: Any = sys.modules.get("cupy")
+    from pyquant import _cuda_loader
+
+    _cuda_loader.require()
+    cupy: Any = sys.modules["cupy"]
     for array in arrays:
-        if cupy is None or not isinstance(array, cupy.ndarray):
+        if not isinstance(array, cupy.ndarray):
             raise TypeError(f"arrays of CuPy must be cupy.ndarray, not {type(array).__name__}")
     devices = sorted({array.device.id for array in arrays})
     if len(devices) > 1:

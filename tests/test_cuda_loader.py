@@ -140,7 +140,7 @@ def test_processes_that_compile_at_once_do_not_disturb_each_other(cache, code):
 
 def test_what_the_compiler_says_is_in_the_error(monkeypatch):
     need_nvrtc()
-    monkeypatch.setattr(_cuda_loader, "source", lambda unit: "#line 7 \"x.cuh\"\nint f( {}\n")
+    monkeypatch.setattr(_cuda_loader, "source", lambda unit: '#line 7 "x.cuh"\nint f( {}\n')
     with pytest.raises(RuntimeError, match=r"did not compile bits.cu for sm_90(?s:.*)x\.cuh\(7\)"):
         _cuda_loader.compile(UNIT, ARCH)
     with pytest.raises(RuntimeError, match=r"NVRTC [\d.]+ did not compile bits.cu for sm_10"):
@@ -192,7 +192,9 @@ def test_without_a_driver_one_sentence_says_so():
     if has_gpu():
         pytest.skip("this machine has a GPU")
     for call in (_cuda_loader.require, _cuda_loader.warmup):
-        with pytest.raises(RuntimeError, match="^arrays on a GPU need an NVIDIA GPU and its driver"):
+        with pytest.raises(
+            RuntimeError, match="^arrays on a GPU need an NVIDIA GPU and its driver"
+        ):
             call()
 
 
