@@ -13,6 +13,8 @@ from pyquant._operands import Operand, Result
 
 def multiply(backend: ModuleType, a: Operand, b: Operand, y: Result, block: int = 0) -> int:
     """``y = a @ b``, and the status. Arrays are (..., rows, columns); y has all the batches."""
+    if y.array.size == 0:
+        return 0
     batch = y.array.shape[:-2]
     core = 2 if block else 1  # dimensions of parameters that are no batches
     if batch:

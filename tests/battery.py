@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import itertools
 import json
 import sys
 
@@ -111,6 +112,79 @@ def dynamic(shape):
     yield "pq_quantize_and_error", digest(q.data, q.scale, q.dequantize(), np.array(values))
 
 
+def signed_and_not(rng, shape):
+    """Codes of both types, extremes among them."""
+    for dtype in ("int8", "uint8"):
+        low, high = reference.grid(dtype)
+        codes = rng.integers(low, high, shape, dtype, endpoint=True)
+        if codes.size:
+            codes.flat[:: max(codes.size // 7, 1)] = low
+        yield codes
+
+
+def products():
+    """Every edge of a tile, and what is cut into blocks for caches and threads."""
+    rng = random_generator("products")
+    rows = (1, 2, 3, 4, 6, 7, 8, 9, 12, 13, 16, 17, 25)
+    columns, depths = (1, 8, 9, 16, 17, 32, 33, 65), (1, 2, 3, 4, 5, 7, 9, 63, 64, 65, 131)
+    for m, n in itertools.product(rows, columns):
+        results = []
+        for k in depths:
+            for a in signed_and_not(rng, (m, k)):
+                for b in signed_and_not(rng, (k, n)):
+                    za, zb = a[:, :1], b[:1]
+                    results += [
+                        ops.matmul_integer(a, b), ops.matmul_integer(a, pq.pack(b), 7, 9),
+                        ops.matmul_integer(a, b, za, zb),
+                    ]  # fmt: skip
+        yield f"products/{m}x{n}", digest(*results)
+    for m, n, k in [(1, 300, 2100), (500, 70, 300), (19, 990, 777), (999, 2, 65), (260, 260, 260)]:
+        for a, b in itertools.product(signed_and_not(rng, (m, k)), signed_and_not(rng, (k, n))):
+            name = f"products/{m}x{n}x{k}/{a.dtype}/{b.dtype}"
+            results = [
+                ops.matmul_integer(a, b, 3), ops.matmul_integer(a, pq.pack(b), 0, 5),
+                ops.matmul_integer(np.asfortranarray(a), np.asfortranarray(b), 1, b[0]),
+            ]  # fmt: skip
+            for options in ({}, {"mode": "fixed"}, {"mode": "fixed", "rounding": "single"}):
+                scales = 2.0 ** rng.uniform(-9, -7, n)
+                results.append(
+                    ops.qlinear_matmul(a, 0.02, 3, b, scales, 5, k**0.5 * 0.004, 9, **options)
+                )
+            yield name, digest(*results)
+    a, b = next(signed_and_not(rng, (9, 4, 30))), next(signed_and_not(rng, (9, 30, 20)))
+    yield "products/batches", digest(ops.matmul_integer(a, b, 1, 2), ops.matmul_integer(a, b[0]))
+    long = next(signed_and_not(rng, (2, 150_000)))
+    yield "products/long", digest(ops.qlinear_matmul(long, 1e-4, 0, long.T, 1e-3, 0, 1.0, 0))
+
+
+def layers():
+    rng = random_generator("layers")
+    params = pq.QuantParams(0.4, 3, dtype="uint8")
+    for m, n, k in [(1, 65, 40), (5, 17, 131), (16, 128, 256), (300, 130, 515)]:
+        x = rng.standard_normal((m, k), dtype=np.float32)
+        bias = rng.standard_normal(n, dtype=np.float32)
+        for place, where in {
+            "tensor": {}, "output": {"axis": 0}, "block": {"axis": 1, "block_size": 32},
+            "odd_block": {"axis": 1, "block_size": 9},
+        }.items():  # fmt: skip
+            for dtype, scheme in (("int8", "symmetric"), ("uint8", "affine"), ("int4", "affine")):
+                w = pq.quantize(
+                    rng.standard_normal((n, k), dtype=np.float32), dtype=dtype, scheme=scheme,
+                    **where,
+                )  # fmt: skip
+                packed = pq.pack(w, transposed=True)
+                results = [pq.linear(x, packed, bias), pq.linear(x, w, relu=True)]
+                for q in (pq.quantize(x, axis=0), pq.quantize(x, dtype="uint8", scheme="affine")):
+                    results.append(pq.linear(q, packed, bias, clip=(-2, 3)))
+                for x_type in float_types().values():
+                    results.append(pq.linear(x.astype(x_type), packed))
+                results.append(pq.linear(x, packed, x_params=pq.QuantParams(0.03, -7)))
+                if "block_size" not in where:
+                    for left in (x, pq.quantize(x)):
+                        results.append(pq.linear(left, packed, out_params=params).data)
+                yield f"layers/{m}x{n}x{k}/{place}/{dtype}", digest(*results)
+
+
 def lengths():
     """Every remainder of a vector, and starts that are aligned to nothing."""
     wide = (random_generator("lengths").standard_normal(400) * 90).astype(np.float32)
@@ -138,7 +212,7 @@ def lengths():
 
 
 def run() -> dict[str, str]:
-    results = dict(hard()) | dict(lengths())
+    results = dict(hard()) | dict(lengths()) | dict(products()) | dict(layers())
     for name, shape in SHAPES.items():
         for where in WHERE:
             for key, value in elementwise(name, shape, where):

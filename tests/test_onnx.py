@@ -1,4 +1,4 @@
-"""The ONNX project's own node tests for QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear."""
+"""The ONNX project's own node tests for the operators that pyquant.ops has."""
 
 import importlib
 
@@ -10,8 +10,11 @@ from pyquant import ops
 
 onnx = pytest.importorskip("onnx")
 
-MODULES = ("quantizelinear", "dequantizelinear", "dynamicquantizelinear")
-INTEGER_TYPES = {"INT8", "UINT8", "INT16", "UINT16", "INT4", "UINT4", "INT2", "UINT2"}
+MODULES = (
+    "quantizelinear", "dequantizelinear", "dynamicquantizelinear", "matmulinteger",
+    "qlinearmatmul",
+)  # fmt: skip
+INTEGER_TYPES = {"INT8", "UINT8", "INT16", "UINT16", "INT4", "UINT4", "INT2", "UINT2", "INT32"}
 
 
 def as_array(value) -> np.ndarray:
@@ -31,20 +34,16 @@ def load_cases() -> dict:
     node_cases = importlib.import_module("onnx.backend.test.case.node")
     for module in MODULES:
         importlib.import_module(f"onnx.backend.test.case.node.{module}")
-    wanted = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
     cases = {}
     for case in node_cases._NodeTestCases:
         operator = case.model.graph.node[0]
         # The "_expanded" twins state the same data as a graph of other operators.
-        if operator.op_type in wanted:
+        if operator.op_type in CHECKS:
             for number, (inputs, outputs) in enumerate(case.data_sets):
                 quantized = inputs[0] if operator.op_type == "DequantizeLinear" else outputs[0]
                 if onnx_type(quantized) in INTEGER_TYPES:
                     cases[f"{case.name}_{number}"] = (operator, inputs, outputs)
     return cases
-
-
-CASES = load_cases()
 
 
 def granularity(operator, x, scale, zero_point):
@@ -85,11 +84,24 @@ def check_dynamic(operator, inputs, outputs):
         assert_same_bits(got, as_array(expected))
 
 
+def check_with(function):
+    """The operator takes its arguments in ONNX's order."""
+
+    def check(operator, inputs, outputs):
+        del operator
+        assert_same_bits(function(*map(as_array, inputs)), as_array(outputs[0]))
+
+    return check
+
+
 CHECKS = {
     "QuantizeLinear": check_quantize,
     "DequantizeLinear": check_dequantize,
     "DynamicQuantizeLinear": check_dynamic,
+    "MatMulInteger": check_with(ops.matmul_integer),
+    "QLinearMatMul": check_with(ops.qlinear_matmul),
 }
+CASES = load_cases()
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -102,6 +114,8 @@ def test_the_list_of_cases_has_not_become_empty():
     assert kinds.count("QuantizeLinear") >= 8
     assert kinds.count("DequantizeLinear") >= 7
     assert kinds.count("DynamicQuantizeLinear") >= 3
+    assert kinds.count("MatMulInteger") >= 1
+    assert kinds.count("QLinearMatMul") >= 8
     names = " ".join(CASES)
     for word in ("axis", "blocked", "int4", "uint4", "int16", "uint16", "adjusted"):
         assert word in names
