@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from pyquant._grid import Grid
 from pyquant._operands import Operand, Result
+from pyquant.array import QuantParams
 
 _Array = npt.NDArray[Any]
 _Layout = tuple[int, int, int, int]
@@ -181,6 +182,15 @@ def fake_quantize_plain(
 ) -> _Array | None: ...
 def matmul_integer_plain(
     a: object, b: object, a_zero_point: object, b_zero_point: object, out: object
+) -> _Array | None: ...
+def linear_plain(
+    x: object,
+    quantized: bool,
+    x_params: QuantParams | None,
+    weight: Operand,
+    bias: object,
+    out_params: QuantParams | None,
+    relu: bool,
 ) -> _Array | None: ...
 def dynamic_quantize_plain(
     x: object, grid: Grid, scheme: int, axis: object, block_size: object, out: object

@@ -30,6 +30,9 @@ from pyquant._tensors import takes_tensors
 from pyquant.array import QuantizedArray, QuantParams
 from pyquant.packed_matrix import PackedMatrix
 
+_linear_plain = _cpu.linear_plain
+_USUAL = ("float32", "float")  # out_dtype and mode
+
 
 @takes_tensors()
 def matmul(
@@ -104,7 +107,6 @@ def matmul(
     return _product(backend, *_in_blocks(left, right[:2], shape.k), shape, bias, end)
 
 
-@takes_tensors()
 def linear(
     x: npt.ArrayLike | QuantizedArray,
     weight: QuantizedArray | PackedMatrix,
@@ -155,6 +157,33 @@ def linear(
     >>> y.shape, y.dtype, bool(pq.error(x @ w.T, y).sqnr_db > 38)
     ((8, 64), dtype('float32'), True)
     """
+    if type(weight) is PackedMatrix and clip is None and (out_dtype, mode) == _USUAL:
+        if type(x) is QuantizedArray and x_params is None and not x.packed:
+            y = _linear_plain(x.data, True, x.params, weight._operand, bias, out_params, relu)
+        else:
+            y = _linear_plain(x, False, x_params, weight._operand, bias, out_params, relu)
+        if y is not None:
+            return y if out_params is None else QuantizedArray._of(y, out_params)
+    return _linear(
+        x, weight, bias, x_params=x_params, out_params=out_params, out_dtype=out_dtype, relu=relu,
+        clip=clip, mode=mode, rounding=rounding,
+    )  # fmt: skip
+
+
+@takes_tensors()
+def _linear(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    *,
+    x_params: QuantParams | None,
+    out_params: QuantParams | None,
+    out_dtype: Any,
+    relu: bool,
+    clip: tuple[float, float] | None,
+    mode: str,
+    rounding: str,
+) -> Array | QuantizedArray:
     backend = _backend_of((x, weight), bias)
     end = epilogue(out_params, out_dtype, relu, clip, mode, rounding)
     if not isinstance(weight, PackedMatrix):
