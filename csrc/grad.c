@@ -14,7 +14,7 @@ typedef struct {
     const pq_layout *layout;
     const pq_params *params;
     double *dscale, *dzero_point;
-    double *chunks; /* per tensor: the sums of each chunk, added up in order at the end */
+    double *chunks; /* per tensor: the sums of each chunk, added up at the end */
     size_t tasks;
 } job;
 
@@ -87,16 +87,24 @@ static void blocks_task(void *context, size_t i)
     }
 }
 
+/* The chunks' sums in lanes and pairs, as the elements of a chunk are: many threads of a GPU can do it. */
+static double add_chunks(const double *sums, size_t chunks)
+{
+    double lanes[PQ_GRAD_LANES] = {0};
+    for (size_t c = 0; c < chunks; c++) lanes[c % PQ_GRAD_LANES] += sums[2 * c];
+    for (size_t half = PQ_GRAD_LANES / 2; half > 0; half /= 2)
+        for (size_t k = 0; k < half; k++) lanes[k] += lanes[k + half];
+    return lanes[0];
+}
+
 static pq_status grad_of_tensor(job *j)
 {
     const size_t chunks = (pq_layout_size(j->layout) + PQ_GRAD_CHUNK - 1) / PQ_GRAD_CHUNK;
     j->chunks = (double *)malloc(2 * chunks * sizeof(double));
     if (j->chunks == NULL) return PQ_ERROR_MEMORY;
     pq_run(j->tasks, tensor_task, j);
-    for (size_t c = 0; c < chunks; c++) {
-        *j->dscale += j->chunks[2 * c];
-        *j->dzero_point += j->chunks[2 * c + 1];
-    }
+    *j->dscale = add_chunks(j->chunks, chunks);
+    *j->dzero_point = add_chunks(j->chunks + 1, chunks);
     free(j->chunks);
     return PQ_OK;
 }

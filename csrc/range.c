@@ -175,7 +175,7 @@ pq_status pq_range_of(const void *x, pq_type type, const pq_layout *layout, int 
         if (!(isfinite(low[i]) && isfinite(high[i]))) return PQ_ERROR_RANGE;
         low[i] += 0.0f;
         high[i] += 0.0f;
-        if (absolute) high[i] = high[i] > -low[i] ? high[i] : -low[i];
+        if (absolute) high[i] = -low[i] > high[i] ? -low[i] : high[i]; /* not -0.0 */
     }
     return PQ_OK;
 }
@@ -208,8 +208,11 @@ static void range_omitting(const void *x, pq_type type, const pq_layout *l, floa
                 const double v = pq_value_at(x, i, type);
                 if (isfinite(v)) fold(low + p, high + p, (float)v, (float)v);
             }
-    for (size_t p = 0; p < params; p++)
+    for (size_t p = 0; p < params; p++) {
         if (low[p] > high[p]) low[p] = high[p] = 0.0f;
+        low[p] += 0.0f;
+        high[p] += 0.0f;
+    }
 }
 
 static int is_float(pq_type type) { return type == PQ_F32 || type == PQ_F16 || type == PQ_BF16 || type == PQ_F64; }
@@ -230,7 +233,7 @@ static pq_status checked_range(const void *x, pq_type type, const pq_layout *lay
     range_omitting(x, type, layout, low, high);
     for (size_t i = 0; i < params; i++) {
         if (!(isfinite(low[i]) && isfinite(high[i]))) return PQ_ERROR_RANGE;
-        if (absolute) high[i] = high[i] > -low[i] ? high[i] : -low[i];
+        if (absolute) high[i] = -low[i] > high[i] ? -low[i] : high[i];
     }
     return PQ_OK;
 }
