@@ -10,8 +10,10 @@ import itertools
 import os
 import re
 import tempfile
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from c_build import CXX, ROOT, must
@@ -76,6 +78,20 @@ def build(text: str, stem: str, *, sanitize: bool = False) -> Path:
         if old != target and ("sanitized" in old.name) == sanitize:
             old.unlink(missing_ok=True)
     return target
+
+
+class DeviceArray:
+    """NumPy memory as far as the launches look at an array."""
+
+    device = nullcontext()
+
+    def __init__(self, array: np.ndarray) -> None:
+        assert array.flags.c_contiguous
+        self.array, self.size = array, array.size
+        self.data = SimpleNamespace(ptr=array.ctypes.data)
+
+    def fill(self, value) -> None:
+        self.array.fill(value)
 
 
 class Library:

@@ -4,8 +4,6 @@ The cases are those of the CPU's tests: hard scales, all types and grids, granul
 addresses. Everything is compared bit for bit.
 """
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 import reference
@@ -20,14 +18,14 @@ from cases import (
     random_generator,
     random_params,
 )
-from cuda_host import kernel
+from cuda_host import DeviceArray, kernel
 
 from pyquant import _cpu, ops
 from pyquant._arguments import layout_of
 from pyquant._grid import float_code, float_dtype, grid_of
 
 pytest.importorskip("cupy")
-from pyquant import _cuda
+from pyquant import _cuda_elementwise as _cuda
 
 FLOATS = ["float32", "float16", "bfloat16", "float64"]
 STORAGE = ["int8", "uint8", "int16", "uint16"]
@@ -35,20 +33,6 @@ WHERE = GRANULARITIES | {
     "last_of_many": (1, None), "columns": (-1, None), "rows": (0, None), "block32": (-1, 32),
     "block_down": (0, 8),
 }  # fmt: skip
-
-
-class DeviceArray:
-    """NumPy memory as far as _cuda looks at an array."""
-
-    device = nullcontext()
-
-    class data:
-        ptr = 0
-
-    def __init__(self, array: np.ndarray) -> None:
-        assert array.flags.c_contiguous
-        self.array, self.size = array, array.size
-        self.data = type("data", (), {"ptr": array.ctypes.data})
 
 
 @pytest.fixture(autouse=True)

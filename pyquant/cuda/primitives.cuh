@@ -72,6 +72,29 @@ PQ_DEVICE float clamp_or_nan(float x, float low, float high)
 #endif
 }
 
+/* The smaller and the larger, NaN when one is. */
+#if defined(PQ_HOST) || __CUDA_ARCH__ >= 800
+PQ_DEVICE float min_or_nan(float a, float b)
+{
+#ifdef PQ_HOST
+    return a != a ? a : b != b ? b : b < a ? b : a;
+#else
+    asm("min.NaN.f32 %0, %0, %1;" : "+f"(a) : "f"(b));
+    return a;
+#endif
+}
+
+PQ_DEVICE float max_or_nan(float a, float b)
+{
+#ifdef PQ_HOST
+    return a != a ? a : b != b ? b : b > a ? b : a;
+#else
+    asm("max.NaN.f32 %0, %0, %1;" : "+f"(a) : "f"(b));
+    return a;
+#endif
+}
+#endif
+
 /* 1 / x rounded to nearest even, for x from 2^-100 to 2^100; anything for others. These are the instructions that
  * __frcp_rn takes inside such a range, without the branch around them. */
 PQ_DEVICE float reciprocal(float x)
