@@ -4,6 +4,24 @@ Arrays come in C-contiguous and of the types that pyquant.ops has checked. Nothi
 GPU or reads from it.
 """
 
+from pyquant._cpu import (
+    AFFINE,
+    BF16,
+    ERROR_SCALE,
+    ERROR_ZERO_POINT,
+    F16,
+    F32,
+    F64,
+    FIXED_DOUBLE,
+    FIXED_SINGLE,
+    FLOAT,
+    I8,
+    I16,
+    OK,
+    SYMMETRIC,
+    U8,
+    U16,
+)
 from pyquant._cuda_dynamic import dynamic_quantize
 from pyquant._cuda_elementwise import (
     dequantize,
@@ -19,6 +37,22 @@ from pyquant._cuda_histogram import histogram
 from pyquant._cuda_reduce import absmax, choose_params, minmax
 
 __all__ = [
+    "AFFINE",
+    "BF16",
+    "ERROR_SCALE",
+    "ERROR_ZERO_POINT",
+    "F16",
+    "F32",
+    "F64",
+    "FIXED_DOUBLE",
+    "FIXED_SINGLE",
+    "FLOAT",
+    "I8",
+    "I16",
+    "OK",
+    "SYMMETRIC",
+    "U8",
+    "U16",
     "absmax",
     "choose_params",
     "dequantize",
