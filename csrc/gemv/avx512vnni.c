@@ -38,10 +38,12 @@ static int32_t owed(const uint8_t *a, int a_signed, size_t k)
 }
 
 enum {
-    DEEP = 16,               /* rows of b at a time: 16 streams from memory */
+    DEEP = 8,               /* rows of b at a time: 16 streams from memory */
     WIDE = 64,               /* columns at a time */
     SUMS = 24 << 10,         /* bytes of c that stay in the first-level cache while b streams by */
-    AHEAD_IN_ROWS = 8 * 64,  /* bytes that a row is asked for ahead */
+    /* Bytes of b that are asked for ahead, to the second-level cache: rows a power of two apart share a set of the first. */
+    AHEAD_IN_ROWS = 1024,
+    AHEAD_IN_COLUMN = 4096
 };
 
 /* 4 x 64 codes, row by row, to 16 columns of four in each vector; columns are in the order that the unpacking leaves. */
@@ -82,21 +84,24 @@ PQ_INLINE void add_rows(const uint8_t *a, size_t a_stride, size_t n_rows, const 
 #pragma GCC unroll 4
                 for (size_t t = 0; t < 4; t++) {
                     row[t] = flipped(_mm512_maskz_loadu_epi8(here, from[g + t] + j), flip);
-                    _mm_prefetch((const char *)from[g + t] + j + AHEAD_IN_ROWS, _MM_HINT_T0);
+                    _mm_prefetch((const char *)from[g + t] + j + AHEAD_IN_ROWS, _MM_HINT_T1);
                 }
                 interleave(row, y + g);
             }
             for (size_t r = 0; r < n_rows; r++) {
                 const uint8_t *const x = a + r * a_stride + i;
                 int32_t *const to = sums + r * sums_stride + j;
+                __m512i four[DEEP / 4], sum[4];
 #pragma GCC unroll 4
-                for (size_t v = 0; v < 4; v++) {
-                    __m512i sum = _mm512_loadu_si512(to + 16 * v);
+                for (size_t g = 0; g < DEEP / 4; g++) four[g] = _mm512_set1_epi32(*(const pq_any_i32 *)(x + 4 * g));
 #pragma GCC unroll 4
-                    for (size_t g = 0; g < DEEP; g += 4)
-                        sum = add_products(sum, _mm512_set1_epi32(*(const pq_any_i32 *)(x + g)), y[g + v], a_signed);
-                    _mm512_storeu_si512(to + 16 * v, sum);
-                }
+                for (size_t v = 0; v < 4; v++) sum[v] = _mm512_loadu_si512(to + 16 * v);
+#pragma GCC unroll 4
+                for (size_t g = 0; g < DEEP / 4; g++)
+#pragma GCC unroll 4
+                    for (size_t v = 0; v < 4; v++) sum[v] = add_products(sum[v], four[g], y[4 * g + v], a_signed);
+#pragma GCC unroll 4
+                for (size_t v = 0; v < 4; v++) _mm512_storeu_si512(to + 16 * v, sum[v]);
             }
         }
     }
@@ -157,13 +162,15 @@ PQ_INLINE void four_columns(const int R, const uint8_t *a, size_t a_stride, cons
         for (int t = 0; t < 4; t++) sum[r][t] = _mm512_setzero_si512();
     for (size_t i = 0; i < k; i += 64) {
         const __mmask64 here = first_of(k - i);
+        __m512i x[4];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) x[r] = _mm512_loadu_si512(a + (size_t)r * a_stride + i);
 #pragma GCC unroll 4
         for (int t = 0; t < 4; t++) {
             const __m512i y = flipped(_mm512_maskz_loadu_epi8(here, b[t] + i), flip);
-            if (ahead) _mm_prefetch((const char *)b[t] + i + ahead, _MM_HINT_T0);
+            if (ahead) _mm_prefetch((const char *)b[t] + i + ahead, _MM_HINT_T1);
 #pragma GCC unroll 4
-            for (int r = 0; r < R; r++)
-                sum[r][t] = add_products(sum[r][t], _mm512_loadu_si512(a + (size_t)r * a_stride + i), y, a_signed);
+            for (int r = 0; r < R; r++) sum[r][t] = add_products(sum[r][t], x[r], y, a_signed);
         }
     }
     const __mmask8 columns = (__mmask8)first_of_16(pq_min(n, 4));
@@ -174,6 +181,36 @@ PQ_INLINE void four_columns(const int R, const uint8_t *a, size_t a_stride, cons
         const __m128i before = _mm_add_epi32(_mm_maskz_loadu_epi32(columns, to), _mm_set1_epi32(start[r]));
         _mm_mask_storeu_epi32(to, columns, _mm_add_epi32(before, s));
     }
+}
+
+/* One row of a: column after column, so that memory is read in one stream. */
+PQ_INLINE void one_row(const uint8_t *a, const uint8_t *const b[4], size_t k, size_t n, int32_t *c, int32_t start,
+                       const int a_signed, const int flip)
+{
+    enum { SETS = 4 }; /* of sums: each vpdpbusd waits for the one before it on the same sum */
+    __m512i sum[4];
+#pragma GCC unroll 4
+    for (int t = 0; t < 4; t++) {
+        __m512i part[SETS];
+#pragma GCC unroll 4
+        for (int u = 0; u < SETS; u++) part[u] = _mm512_setzero_si512();
+        size_t i = 0;
+        for (; i + 64 * SETS <= k; i += 64 * SETS)
+#pragma GCC unroll 4
+            for (int u = 0; u < SETS; u++) {
+                const size_t at = i + 64 * (size_t)u;
+                _mm_prefetch((const char *)b[t] + at + AHEAD_IN_COLUMN, _MM_HINT_T1);
+                part[u] = add_products(part[u], _mm512_loadu_si512(a + at), flipped(_mm512_loadu_si512(b[t] + at), flip),
+                                       a_signed);
+            }
+        for (; i < k; i += 64)
+            part[0] = add_products(part[0], _mm512_loadu_si512(a + i),
+                                   flipped(_mm512_maskz_loadu_epi8(first_of(k - i), b[t] + i), flip), a_signed);
+        sum[t] = _mm512_add_epi32(_mm512_add_epi32(part[0], part[1]), _mm512_add_epi32(part[2], part[3]));
+    }
+    const __mmask8 columns = (__mmask8)first_of_16(pq_min(n, 4));
+    const __m128i before = _mm_add_epi32(_mm_maskz_loadu_epi32(columns, c), _mm_set1_epi32(start));
+    _mm_mask_storeu_epi32(c, columns, _mm_add_epi32(before, four_sums(sum[0], sum[1], sum[2], sum[3])));
 }
 
 PQ_INLINE void columns(const uint8_t *a, size_t a_stride, size_t n_rows, const uint8_t *b, ptrdiff_t b_stride, size_t k,
@@ -193,7 +230,7 @@ PQ_INLINE void columns(const uint8_t *a, size_t a_stride, size_t n_rows, const u
 #define ROW_COUNT(R)                                                                                                   \
     case R: four_columns(R, rows_of_a, a_stride, from, ahead, k, n - j, to, c_stride, start + r, a_signed, flip); break;
                 switch (pq_min(some - r, 4)) {
-                    ROW_COUNT(1)
+                case 1: one_row(rows_of_a, from, k, n - j, to, start[r], a_signed, flip); break;
                     ROW_COUNT(2)
                     ROW_COUNT(3)
                     ROW_COUNT(4)
