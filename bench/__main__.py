@@ -1,4 +1,4 @@
-"""`python -m bench elementwise | overhead | calibration | checkpoint | import`."""
+"""`python -m bench elementwise | overhead | calibration | checkpoint | import | gpu`."""
 
 from __future__ import annotations
 
@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--folder", type=Path, help="where the files go (default: temporary files)")
     sub = commands.add_parser("import", help="import time beyond NumPy")
     sub.add_argument("--rounds", type=int, default=20)
+    sub = commands.add_parser("gpu", help="elementwise on a GPU, beside CuPy and torch")
+    sub.add_argument("--elements", type=lambda text: int(float(text)), default=1 << 28)
+    sub.add_argument("--rounds", type=int, default=30)
+    sub.add_argument("--only", action="append", default=[], metavar="PART", help="of a case's name")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write the table")
     return parser
 
 
@@ -65,6 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         met = calibration.run(
             given.batches, given.size, given.rounds, given.threads, given.json, not given.no_peers
         )
+        return 0 if met else 1
+    if given.command == "gpu":
+        from bench import gpu
+
+        try:
+            met = gpu.run(given.elements, given.rounds, given.json, given.only)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            return 2
         return 0 if met else 1
     if given.command == "checkpoint":
         from bench import checkpoint

@@ -130,7 +130,8 @@ def warmup() -> None:
     Examples
     --------
     >>> import pyquant as pq
-    >>> pq.warmup()                                                   # doctest: +SKIP
+    >>> if (pq.runtime_info()["gpu"] or {}).get("devices"):
+    ...     pq.warmup()
     """
     from pyquant import _cuda_loader
 

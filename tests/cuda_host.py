@@ -25,7 +25,13 @@ FLAGS = [
     *("-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unknown-pragmas"),
 ]
 SANITIZERS = [
-    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
+    *(
+        "-O1",
+        "-g0",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+        "-fno-omit-frame-pointer",
+    ),
     "-fsanitize=float-divide-by-zero",
 ]
 INCLUDES = [f"-I{SHIM}", f"-I{KERNELS}", f"-I{ROOT / 'csrc' / 'include'}", "-DPQ_HOST"]
