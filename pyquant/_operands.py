@@ -211,17 +211,25 @@ def refuse_multiplier(a: Operand, b: Operand, y_scale: float) -> None:
     """ValueError where a_scale * b_scale / y_scale underflows to 0 or overflows in float32."""
     if any(x.scale is not None and on_device(x.scale) for x in (a, b)):
         return
-    for end in (np.min, np.max):
-        factors = [
-            np.float32(1) if x.scale is None or x.scale.size == 0 else end(x.scale) for x in (a, b)
-        ]
+    for one, other in zip(_ends(a.scale), _ends(b.scale), strict=True):
+        if 1e-37 < one * other < 1e38 and 1e-37 < one * other / y_scale < 1e38:
+            continue
         with np.errstate(all="ignore"):
-            multiplier = np.float32(factors[0] * factors[1]) / np.float32(y_scale)
+            multiplier = np.float32(one * other) / np.float32(y_scale)
         if not (multiplier > 0 and np.isfinite(multiplier)):
             raise ValueError(
-                f"the multiplier a_scale * b_scale / y_scale = {factors[0]} * {factors[1]} / "
-                f"{np.float32(y_scale)} must be positive and finite in float32"
+                f"the multiplier a_scale * b_scale / y_scale = {one:.9g} * {other:.9g} / "
+                f"{y_scale:.9g} must be positive and finite in float32"
             )
+
+
+def _ends(scale: Array | None) -> tuple[float, float]:
+    """The smallest and the largest scale; a product of two is exact in float64."""
+    if scale is None or scale.size == 0:
+        return 1.0, 1.0
+    if scale.ndim == 0:
+        return float(scale), float(scale)
+    return float(scale.min()), float(scale.max())
 
 
 def _farthest(code: int, zero_point: Array | None) -> int:

@@ -14,7 +14,9 @@ import pytest
 import pyquant as pq
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = ["README.md", "choosing.md", "integer_network.md", "report.md", "training.md"]
+PAGES = [
+    "README.md", "choosing.md", "integer_network.md", "products.md", "report.md", "training.md",
+]  # fmt: skip
 RESULT = re.compile(r"^(?P<code>.*?)\s+# -> (?P<shown>.*)$", re.MULTILINE)
 
 
