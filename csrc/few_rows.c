@@ -6,12 +6,16 @@
 #include "matmul.h"
 #include "parallel.h"
 
-enum { BLOCK = 4096 }; /* columns whose sums wait for the end of k together */
+enum {
+    BLOCK = 4096,      /* columns whose sums wait for the end of k together */
+    WORTH = 32 << 10   /* codes of b: fewer are in the first-level cache after packing */
+};
 
 int pq_is_few_rows(const pq_gemm_job *j)
 {
     const pq_product *p = j->p;
-    return p->packed == NULL && p->block == 0 && !j->wide && p->m <= (size_t)j->g->few_rows && p->k != 0 &&
+    return p->packed == NULL && p->block == 0 && !j->wide && p->m <= (size_t)j->g->few_rows &&
+           p->k * p->n >= WORTH &&
            (p->b.column_stride == 1 || p->b.row_stride == 1);
 }
 
