@@ -4,6 +4,8 @@ Every kernel in every variant that can run here, the public C API, its errors, a
 division; then the same under emulators of other CPUs.
 """
 
+import shutil
+
 import c_build
 import pytest
 from c_build import KERNELS, MACHINE, SWEEP_FLAGS, TEST_FLAGS, build_program, must
@@ -109,6 +111,39 @@ def test_avx2_alone_on_an_emulated_cpu(kernels, capsys):
     assert "avx2: ran" in output
     assert "avx512: ran" not in output
     assert output.endswith("all equal\n")
+
+
+def alone(native, tmp_path, isa: str, needs: str, *flags: str, csrc=c_build.CSRC) -> str:
+    """Run the gemm of `isa` by itself, compiled for another instruction set, `needs`."""
+    if MACHINE != "x86_64" or f"-DPQ_HAVE_{needs.upper()}=1" not in native.defines:
+        pytest.skip(f"needs a compiler for {needs}")
+    include = [f"-I{csrc}", f"-I{csrc / 'include'}", f"-I{c_build.PROGRAMS}"]
+    program, defines = tmp_path / "alone", [f"-DGEMM=pq_gemm_{isa}", f'-DNEEDS="{needs}"']
+    kernel = tmp_path / "gemm.o"
+    options = [*TEST_FLAGS, *c_build.flags_of(needs), *include, *flags]
+    must([native.cc, *options, "-c", str(csrc / "gemm" / f"{isa}.c"), "-o", str(kernel)])
+    sources = ["gemm_alone.c", "check_gemm.c", "arena.c", "report.c", "values.c"]
+    build_program(native, program, sources, [*TEST_FLAGS, *defines, str(kernel)], "-fopenmp")
+    output = must([str(program)])
+    if "could not run" in output:
+        pytest.skip(output.strip())
+    return output
+
+
+def test_amx_on_a_model(native, tmp_path):
+    """The very text of amxint8.c, its tile instructions done in C."""
+    model = ["-include", str(c_build.PROGRAMS / "amx_model.h")]
+    assert alone(native, tmp_path, "amxint8", "avx512vnni", *model).endswith("all equal\n")
+
+
+def test_avxvnni_in_the_encoding_of_avx512(native, tmp_path):
+    """The same instructions on the same registers, for CPUs that have them as AVX-512 only."""
+    csrc = tmp_path / "csrc"
+    shutil.copytree(c_build.CSRC, csrc)
+    text = (csrc / "gemm" / "avx2.inc").read_text()
+    assert text.count("%{vex%}") == 1
+    (csrc / "gemm" / "avx2.inc").write_text(text.replace("%{vex%}", "%{evex%}"))
+    assert alone(native, tmp_path, "avxvnni", "avx512vnni", csrc=csrc).endswith("all equal\n")
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,6 @@
 typedef short a_t, b_t;
 #include "copy.inc"
 #include "avx2.inc"
-
-/* Inline assembly, because GCC 12 takes the products of several rows first and spills sums to make room for them. */
-PQ_INLINE void add_products(__m256i *sums, __m256i a, __m256i b)
-{
-    __m256i products;
-    __asm__("vpmaddwd\t%3, %2, %1\n\tvpaddd\t%1, %0, %0" : "+x"(*sums), "=&x"(products) : "x"(a), "x"(b));
-}
-
 #include "tile.inc"
 #include "copy_vectors.inc"
 

@@ -8,12 +8,6 @@
 typedef short a_t, b_t;
 #include "copy.inc"
 #include "avx512.inc"
-
-PQ_INLINE void add_products(__m512i *sums, __m512i a, __m512i b)
-{
-    *sums = _mm512_add_epi32(*sums, _mm512_madd_epi16(a, b));
-}
-
 #include "tile.inc"
 #include "copy_vectors.inc"
 

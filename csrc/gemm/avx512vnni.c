@@ -9,13 +9,6 @@ typedef unsigned char a_t;
 typedef signed char b_t;
 #include "copy.inc"
 #include "avx512.inc"
-
-/* Inline assembly, because GCC 12 copies the sums of the intrinsic around and spills half of them. */
-PQ_INLINE void add_products(__m512i *sums, __m512i a, __m512i b)
-{
-    __asm__("vpdpbusd\t%2, %1, %0" : "+v"(*sums) : "v"(a), "v"(b));
-}
-
 #include "tile.inc"
 #include "copy_vectors.inc"
 

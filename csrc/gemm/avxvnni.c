@@ -9,14 +9,6 @@ typedef unsigned char a_t;
 typedef signed char b_t;
 #include "copy.inc"
 #include "avx2.inc"
-
-/* Inline assembly, because GCC 12 copies the sums of the intrinsic around and spills half of them; {vex}, because this CPU may have no
- * other encoding. */
-PQ_INLINE void add_products(__m256i *sums, __m256i a, __m256i b)
-{
-    __asm__("%{vex%} vpdpbusd\t%2, %1, %0" : "+x"(*sums) : "x"(a), "x"(b));
-}
-
 #include "tile.inc"
 #include "copy_vectors.inc"
 
