@@ -1,0 +1,15 @@
+/* sdot: four products of int8 are added to each of 4 sums. */
+#define ISA neondot
+#define ROWS 6
+#define COLUMNS 16
+#define DEPTH 4
+#define PQ_A PQ_I8
+#define PQ_B PQ_I8
+typedef signed char a_t, b_t;
+#include "copy.inc"
+#include "neon.inc"
+#include "tile.inc"
+#include "copy_vectors.inc"
+
+static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, NULL};
+const pq_gemm_kernels *PQ_NAME(gemm)(void) { return &kernels; }
