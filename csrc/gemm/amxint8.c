@@ -133,5 +133,5 @@ static void tile(const void *a, size_t a_stride, const void *b, size_t groups, i
         tile_of(0, (const int8_t *)a, a_stride, (const int8_t *)b, groups, n_rows, row, column, c, c_stride, accumulate);
 }
 
-static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, leave};
+static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, leave, 16};
 const pq_gemm_kernels *PQ_NAME(gemm)(void) { return &kernels; }

@@ -11,5 +11,5 @@ typedef signed char a_t, b_t;
 #include "tile.inc"
 #include "copy_vectors.inc"
 
-static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, NULL};
+static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, NULL, 4};
 const pq_gemm_kernels *PQ_NAME(gemm)(void) { return &kernels; }

@@ -117,5 +117,5 @@ PQ_INLINE void transpose(int8x16_t x[LANES])
 
 #include "copy_vectors.inc"
 
-static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, NULL};
+static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, NULL, 4};
 const pq_gemm_kernels *PQ_NAME(gemm)(void) { return &kernels; }
