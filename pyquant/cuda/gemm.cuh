@@ -7,9 +7,10 @@
 
 /* One value for all, or one per row or column; the products of a batch may have their own. */
 struct pq_vector {
-    const void *data; /* null: absent */
-    i64 step;   /* elements from one row or column to the next: 0 or 1 */
-    i64 batch;  /* elements from one product of the batch to the next */
+    const void *data; /* on the device; null: `value` for all */
+    i64 step;         /* elements from one row or column to the next: 0 or 1 */
+    i64 batch;        /* elements from one product of the batch to the next */
+    u32 value, given; /* is there anything but a default? */
 };
 
 /* C = (A - a_zero) (B - b_zero), A (m, depth), B (n, depth) both with contiguous rows. The rows hold k >= depth bytes,
@@ -21,23 +22,32 @@ struct pq_gemm {
     int *done;
     i64 lda, ldb, ldc;             /* elements from row to row */
     i64 a_batch, b_batch, c_batch; /* elements from product to product; 0: the same operand for all */
-    pq_vector a_zero, b_zero;            /* int32 */
-    pq_vector a_sum, b_sum;              /* int32: sums along K, there where the other operand has a zero point */
-    pq_vector a_scale, b_scale, y_scale; /* float32 */
-    pq_vector bias;                      /* float32 before float results, int32 before requantized ones */
-    pq_vector y_zero;                    /* int32 */
+    pq_vector a_zero, b_zero;      /* int32 */
+    pq_vector a_sum, b_sum;        /* int32: sums along K, needed where the other operand has a zero point */
+    pq_vector a_scale, b_scale;    /* float32 */
+    pq_vector bias;                /* float32 before float results, int32 before integers */
     int m, n, k, depth, batches, splits;
-    int output, mode, relu; /* the enumerations below */
-    int qmin, qmax;
+    int output, mode; /* the enumerations below */
+    int add;          /* to float32 results: to what stands there, as for the blocks of K after the first */
+    int zero_point, qmin, qmax;
+    float scale;     /* of codes */
+    float low, high; /* floats are clipped to */
     int unused;
 };
 
-enum { PQ_OUT_I32, PQ_OUT_F32, PQ_OUT_F16, PQ_OUT_BF16, PQ_OUT_CODE };
+enum { PQ_OUT_I32, PQ_OUT_F32, PQ_OUT_F16, PQ_OUT_BF16, PQ_OUT_CODE8, PQ_OUT_CODE16 };
 enum { PQ_MODE_FLOAT, PQ_MODE_FIXED_DOUBLE, PQ_MODE_FIXED_SINGLE };
 
-template <typename T> PQ_DEVICE T at(const pq_vector &v, int i, int batch)
+PQ_DEVICE u32 bits_at(const pq_vector &v, int i, int batch)
 {
-    return ((const T *)v.data)[i * v.step + batch * v.batch];
+    return v.data ? ((const u32 *)v.data)[i * v.step + batch * v.batch] : v.value;
+}
+
+PQ_DEVICE float float_at(const pq_vector &v, int i, int batch)
+{
+    pq_bits32 bits;
+    bits.u = bits_at(v, i, batch);
+    return bits.f;
 }
 
 /* The tile with this number. Eight tile rows go together, column by column, so that the blocks that run at a time
@@ -55,7 +65,7 @@ PQ_DEVICE int2 tile_position(int number, int tiles_m, int tiles_n)
 /* What the epilogue needs of one column, and of one row. */
 struct pq_column {
     u32 zero, sum; /* of B */
-    float scale;        /* b_scale, times a_scale where that is one value, over y_scale then too */
+    float scale;   /* b_scale, times a_scale where that is one value, and then over the scale of codes */
     pq_bits32 bias;
 };
 struct pq_row {
@@ -63,19 +73,18 @@ struct pq_row {
     float scale;
 };
 
+PQ_DEVICE bool gives_codes(const pq_gemm &g) { return g.output >= PQ_OUT_CODE8; }
+
 PQ_DEVICE pq_column column_of(const pq_gemm &g, int n, int batch)
 {
     pq_column column;
-    column.zero = g.b_zero.data ? at<u32>(g.b_zero, n, batch) : 0;
-    column.sum = g.b_sum.data ? at<u32>(g.b_sum, n, batch) : 0;
-    column.bias.u = g.bias.data ? at<u32>(g.bias, n, batch) : 0;
-    column.scale = 0;
-    if (g.output != PQ_OUT_I32) {
-        column.scale = at<float>(g.b_scale, n, batch);
-        if (!g.a_scale.step) {
-            column.scale = at<float>(g.a_scale, 0, batch) * column.scale;
-            if (g.output == PQ_OUT_CODE) column.scale = column.scale / at<float>(g.y_scale, 0, 0);
-        }
+    column.zero = bits_at(g.b_zero, n, batch);
+    column.sum = bits_at(g.b_sum, n, batch);
+    column.bias.u = bits_at(g.bias, n, batch);
+    column.scale = float_at(g.b_scale, n, batch);
+    if (!g.a_scale.step) {
+        column.scale = float_at(g.a_scale, 0, batch) * column.scale;
+        if (gives_codes(g)) column.scale = column.scale / g.scale;
     }
     return column;
 }
@@ -83,9 +92,9 @@ PQ_DEVICE pq_column column_of(const pq_gemm &g, int n, int batch)
 PQ_DEVICE pq_row row_of(const pq_gemm &g, int m, int batch)
 {
     pq_row row;
-    row.zero = g.a_zero.data ? at<u32>(g.a_zero, m, batch) : 0;
-    row.sum = (g.a_sum.data ? at<u32>(g.a_sum, m, batch) : 0) - (u32)g.depth * row.zero;
-    row.scale = g.a_scale.step ? at<float>(g.a_scale, m, batch) : 0;
+    row.zero = bits_at(g.a_zero, m, batch);
+    row.sum = bits_at(g.a_sum, m, batch) - (u32)g.depth * row.zero;
+    row.scale = g.a_scale.step ? float_at(g.a_scale, m, batch) : 0;
     return row;
 }
 
@@ -95,39 +104,64 @@ PQ_DEVICE int corrected(int acc, const pq_row &row, const pq_column &column)
     return (int)((u32)acc - row.zero * column.sum - column.zero * row.sum);
 }
 
-/* The result of one corrected accumulator: an int32, the bits of a float32, float16 or bfloat16, or a code. */
-PQ_DEVICE u32 result_of(const pq_gemm &g, int acc, const pq_row &row, const pq_column &column)
+/* pq_fixed_double and pq_fixed_single for sums of 2^31 ... 2^42 in absolute value, up to what a clamp to 16 bits leaves
+ * of them. The product with the mantissa has up to 73 bits: acc = high 2^20 + low makes two of 53, and dividing by
+ * 2^20 first loses nothing, for floor(floor(x / a) / b) = floor(x / (a b)). */
+PQ_DEVICE int fixed_beyond_int32(i64 acc, int mantissa, int exponent, int mode)
+{
+    const int shift = mode == PQ_MODE_FIXED_SINGLE ? 31 - exponent : 31, right = 31 - exponent - shift;
+    if (mantissa == 0 || shift > 74 || right > 62) return 0;
+    if (exponent > 0) return pq_saturate_i32(acc); /* times 1 and more */
+    const i64 high = (acc >> 20) * mantissa, low = (acc & 0xfffff) * mantissa >> 20;
+    const i64 rounded = (high + low + (1LL << (shift - 21))) >> (shift - 20);
+    const i64 mask = (1LL << right) - 1, rest = rounded & mask;
+    return pq_saturate_i32((rounded >> right) + (rest > (mask >> 1) + (rounded < 0) ? 1 : 0));
+}
+
+/* The code of an exact sum. */
+PQ_DEVICE int code_of_sum(const pq_gemm &g, i64 sum, float multiplier)
+{
+    int exponent, mantissa, value;
+    if (g.mode == PQ_MODE_FLOAT) {
+        const float ratio = (sum == (int)sum ? (float)(int)sum : (float)sum) * multiplier;
+        return pq_code_f32(ratio, g.zero_point, g.qmin, g.qmax);
+    }
+    mantissa = pq_fixed_mantissa(multiplier, &exponent);
+    if (sum != (int)sum) value = fixed_beyond_int32(sum, mantissa, exponent, g.mode);
+    else if (g.mode == PQ_MODE_FIXED_DOUBLE) value = pq_fixed_double((int)sum, mantissa, exponent);
+    else value = pq_fixed_single((int)sum, mantissa, exponent);
+    return pq_clamp_code(value, g.zero_point, g.qmin, g.qmax);
+}
+
+/* The result of one corrected accumulator: an int32, the bits of a float32, float16 or bfloat16, or a code. `before`
+ * is what stands in its place, for `add`. */
+PQ_DEVICE u32 result_of(const pq_gemm &g, i64 acc, const pq_row &row, const pq_column &column, u32 before)
 {
     float scale = column.scale;
-    if (g.output == PQ_OUT_I32) return (u32)acc;
+    if (g.output == PQ_OUT_I32) return (u32)acc + column.bias.u;
     if (g.a_scale.step) {
         scale = row.scale * scale;
-        if (g.output == PQ_OUT_CODE) scale = scale / at<float>(g.y_scale, 0, 0);
+        if (gives_codes(g)) scale = scale / g.scale;
     }
-    if (g.output == PQ_OUT_CODE) {
-        const int zero = g.y_zero.data ? at<int>(g.y_zero, 0, 0) : 0;
-        const int lowest = g.relu && zero > g.qmin ? zero : g.qmin;
-        const int total = (int)((u32)acc + column.bias.u);
-        int exponent, mantissa;
-        if (g.mode == PQ_MODE_FLOAT) {
-            const int code = pq_requantize_f32(total, scale, zero, g.qmin, g.qmax);
-            return (u32)(code < lowest ? lowest : code);
-        }
-        mantissa = pq_fixed_mantissa(scale, &exponent);
-        return (u32)pq_clamp_code(g.mode == PQ_MODE_FIXED_DOUBLE ? pq_fixed_double(total, mantissa, exponent)
-                                                                       : pq_fixed_single(total, mantissa, exponent),
-                                       zero, lowest, g.qmax);
+    if (gives_codes(g)) return (u32)code_of_sum(g, acc + (int)column.bias.u, scale);
+    pq_bits32 x, y;
+    x.f = (acc == (int)acc ? (float)(int)acc : (float)acc) * scale;
+    if (g.add) {
+        y.u = before;
+        x.f = y.f + x.f;
     }
-    pq_bits32 x;
-    x.f = (float)acc * scale;
-    if (g.bias.data) x.f = x.f + column.bias.f;
-    if (g.relu && x.f < 0) x.f = 0;
+    if (g.bias.given) x.f = x.f + column.bias.f; /* adding 0 would lose a -0.0 */
+    x.f = x.f < g.low ? g.low : x.f;
+    x.f = x.f > g.high ? g.high : x.f;
     return g.output == PQ_OUT_F32 ? x.u : g.output == PQ_OUT_F16 ? narrow_f16(x.f) : narrow_bf16(x.f);
 }
 
+/* What stands in the place of a result, where the new one is added to it. */
+PQ_DEVICE u32 standing(const pq_gemm &g, const void *c, i64 i) { return g.add ? ((const u32 *)c)[i] : 0; }
+
 PQ_DEVICE int result_size(int output)
 {
-    return output == PQ_OUT_CODE ? 1 : output == PQ_OUT_F16 || output == PQ_OUT_BF16 ? 2 : 4;
+    return output == PQ_OUT_CODE8 ? 1 : output == PQ_OUT_I32 || output == PQ_OUT_F32 ? 4 : 2;
 }
 
 PQ_DEVICE void store_result(void *c, i64 i, u32 result, int size)
@@ -177,31 +211,33 @@ template <int COLUMNS> PQ_DEVICE void store_slab(const pq_gemm &g, int *slab, in
         const int m = row0 + r;
         const pq_row row = row_of(g, m < g.m ? m : g.m - 1, batch);
         const int4 acc = *(const int4 *)(slab + r * PITCH + 4 * place);
-        uint4 y;
-        y.x = result_of(g, corrected(acc.x, row, columns[0]), row, columns[0]);
-        y.y = result_of(g, corrected(acc.y, row, columns[1]), row, columns[1]);
-        y.z = result_of(g, corrected(acc.z, row, columns[2]), row, columns[2]);
-        y.w = result_of(g, corrected(acc.w, row, columns[3]), row, columns[3]);
+        const i64 i = m * g.ldc + column0_lane;
+        u32 y[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int sum = corrected(j == 0 ? acc.x : j == 1 ? acc.y : j == 2 ? acc.z : acc.w, row, columns[j]);
+            const u32 before = m < g.m && column0_lane + j < g.n ? standing(g, c, i + j) : 0;
+            y[j] = result_of(g, sum, row, columns[j], before);
+        }
         if (size == 4) {
-            const i64 i = m * g.ldc + column0_lane;
             if (m >= g.m) continue;
             if (wide && column0_lane + 4 <= g.n) {
-                *(uint4 *)((u32 *)c + i) = y;
+                *(uint4 *)((u32 *)c + i) = make_uint4(y[0], y[1], y[2], y[3]);
                 continue;
             }
-            if (column0_lane < g.n) store_result(c, i, y.x, 4);
-            if (column0_lane + 1 < g.n) store_result(c, i + 1, y.y, 4);
-            if (column0_lane + 2 < g.n) store_result(c, i + 2, y.z, 4);
-            if (column0_lane + 3 < g.n) store_result(c, i + 3, y.w, 4);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                if (column0_lane + j < g.n) store_result(c, i + j, y[j], 4);
+            }
             continue;
         }
         __syncwarp(); /* all have read the row that the packed results overwrite */
         u32 *packed = (u32 *)slab + r * PITCH;
         if (size == 2) {
-            packed[2 * place] = y.x | y.y << 16;
-            packed[2 * place + 1] = y.z | y.w << 16;
+            packed[2 * place] = (y[0] & 0xffff) | y[1] << 16;
+            packed[2 * place + 1] = (y[2] & 0xffff) | y[3] << 16;
         } else {
-            packed[place] = (y.x & 255) | (y.y & 255) << 8 | (y.z & 255) << 16 | y.w << 24;
+            packed[place] = (y[0] & 255) | (y[1] & 255) << 8 | (y[2] & 255) << 16 | y[3] << 24;
         }
     }
     __syncwarp();

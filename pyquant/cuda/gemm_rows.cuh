@@ -25,7 +25,7 @@ template <bool SA, bool SB, int ROWS> PQ_DEVICE void multiply_rows(const pq_gemm
     const int pairs = (g.n + ROWS_PAIR - 1) / ROWS_PAIR, per_block = ROWS_WARPS / g.splits;
     const int blocks = (pairs + per_block - 1) / per_block, batch = (int)blockIdx.x / blocks;
     const int n0 = ((int)blockIdx.x % blocks * per_block + pair) * ROWS_PAIR;
-    const bool sum_a = g.b_zero.data && !g.a_sum.data, sum_b = g.a_zero.data && !g.b_sum.data;
+    const bool sum_a = g.b_zero.given && !g.a_sum.given, sum_b = g.a_zero.given && !g.b_sum.given;
     const char *const a = (const char *)g.a + batch * g.a_batch, *const b = (const char *)g.b + batch * g.b_batch;
     int v[VALUES] = {};
 
@@ -76,9 +76,9 @@ template <bool SA, bool SB, int ROWS> PQ_DEVICE void multiply_rows(const pq_gemm
     pq_row row = row_of(g, m, batch);
     if (sum_b) column.sum = (u32)of_b;
     if (sum_a) row.sum = row.sum + (u32)of_a;
-    const int size = result_size(g.output);
-    const u32 result = result_of(g, corrected(mine, row, column), row, column);
-    store_result(g.c, batch * g.c_batch + m * g.ldc + n, result, size);
+    const i64 place = batch * g.c_batch + m * g.ldc + n;
+    const u32 result = result_of(g, corrected(mine, row, column), row, column, standing(g, g.c, place));
+    store_result(g.c, place, result, result_size(g.output));
 }
 
 #define PQ_ROWS(ROWS)                                                                                          \
