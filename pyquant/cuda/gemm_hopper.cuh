@@ -121,6 +121,7 @@ template <bool SA, bool SB> PQ_DEVICE void consume(const pq_gemm &g, HopperShare
     }
 }
 
+#ifdef PQ_A_SIGNED
 /* The grid is of whole clusters, as many as fit the device at once. The sizes of shared memory and of the boxes are in
  * pyquant/_cuda_gemm.py too. */
 PQ_KERNEL __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(HOPPER_THREADS, 1)
@@ -149,3 +150,4 @@ PQ_KERNEL __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(HOPPER_THREADS, 1)
         cluster_sync();
     }
 }
+#endif

@@ -52,6 +52,7 @@ template <int ROWS, int BK, int THREADS> struct Fetch {
     }
     __device__ __forceinline__ void deposit(char *stage)
     {
+        (void)stage;
 #if PQ_ARCH < 800
 #pragma unroll
         for (int i = 0; i < COUNT; i++) *(uint4 *)(stage + swizzled<BK>(row + i * STRIDE, chunk)) = held[i];

@@ -81,6 +81,7 @@ template <bool SA, bool SB, int ROWS> PQ_DEVICE void multiply_rows(const pq_gemm
     store_result(g.c, place, result, result_size(g.output));
 }
 
+#ifdef PQ_A_SIGNED
 #define PQ_ROWS(ROWS)                                                                                          \
     PQ_KERNEL __launch_bounds__(32 * ROWS_WARPS, ROWS > 4 ? 1 : 2) gemm_rows_##ROWS(const pq_gemm g)            \
     {                                                                                                          \
@@ -90,3 +91,4 @@ PQ_ROWS(1)
 PQ_ROWS(2)
 PQ_ROWS(4)
 PQ_ROWS(8)
+#endif

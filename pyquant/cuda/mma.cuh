@@ -127,6 +127,7 @@ struct pq_copy {
     bool present;
 };
 static std::deque<std::vector<pq_copy>> pq_copies[1024]; /* per thread; its last group is open */
+static u32 pq_waits[1024];
 
 PQ_DEVICE void cp_async(void *to, const void *from, bool present)
 {
@@ -143,6 +144,11 @@ PQ_DEVICE void cp_async_commit()
 template <int PENDING> PQ_DEVICE void cp_async_wait()
 {
     std::deque<std::vector<pq_copy>> &groups = pq_copies[threadIdx.x];
+    /* Memory answers some warps later than others. */
+    for (u32 turns = ((u32)warp_id() + pq_waits[threadIdx.x]++) % 4; turns; turns--) {
+        shim::make_ready(shim::current->number);
+        shim::wait();
+    }
     while (groups.size() > (size_t)PENDING + 1) {
         for (const pq_copy &copy : groups.front()) {
             if (copy.present) memcpy(copy.to, copy.from, 16);

@@ -1,0 +1,427 @@
+"""Integer matrix products on CuPy arrays: operands along K, the choice of a kernel, the launch.
+
+The kernels read rows along K that begin on multiples of 16 bytes and are filled up with zeros to
+one (pyquant/cuda/gemm.cuh). Operands that are so are read where they stand, others are re-laid,
+for every call or once by `pack_matrix`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pyquant import _cpu, _cuda_loader
+from pyquant._cuda_gemm_plan import GEMM, plan
+from pyquant._operands import Operand, Result
+
+_INT32_MAX = (1 << 31) - 1
+
+_TENSOR_MAP = np.dtype("V128")
+
+_OUTPUTS = {
+    _cpu.I32: 0, _cpu.F32: 1, _cpu.F16: 2, _cpu.BF16: 3,
+    _cpu.I8: 4, _cpu.U8: 4, _cpu.I16: 5, _cpu.U16: 5,
+}  # fmt: skip
+_MODES = {_cpu.FLOAT: 0, _cpu.FIXED_DOUBLE: 1, _cpu.FIXED_SINGLE: 2}
+
+
+class Rows(NamedTuple):
+    """Matrices as the kernels read them: rows along K."""
+
+    array: Any
+    """Keeps the memory."""
+    pointer: int
+    batches: int
+    rows: int
+    depth: int
+    """K."""
+    k: int
+    """K and the zeros that fill a row up to a multiple of 16."""
+    pitch: int
+    """Bytes from row to row."""
+    step: int
+    """Bytes from matrix to matrix."""
+    signed: bool
+
+    @property
+    def name(self) -> str:
+        return "i8" if self.signed else "u8"
+
+    def part(self, first: int, depth: int) -> Rows:
+        """Some columns of K, from a multiple of 16 to one, or to the end."""
+        return self._replace(
+            pointer=self.pointer + first, depth=depth, k=min(-(-depth // 16) * 16, self.k - first)
+        )
+
+
+def rows_along_k(x: Any) -> Rows:
+    """Of an array (..., rows, K) of codes with any strides, re-laid where they do not fit."""
+    import cupy
+
+    *batch, rows, depth = x.shape
+    batches = math.prod(batch)
+    step = _even_step(x.shape[:-2], x.strides[:-2])
+    if step is None or 1 not in x.strides[-2:]:
+        x = cupy.ascontiguousarray(x)
+        step = rows * depth
+    pitch, along = x.strides[-2:]
+    signed = x.dtype == np.int8
+    if along == 1 and (x.data.ptr | pitch | step | depth) % 16 == 0:
+        return Rows(x, x.data.ptr, batches, rows, depth, depth, pitch, step, signed)
+    separate = 1 if step == 0 else batches
+    k = -(-depth // 16) * 16
+    laid = cupy.empty((separate, rows, k), x.dtype)
+    if laid.size and along == 1:
+        pieces = separate * rows * (k // 16)
+        _launch("transpose", "pad_rows", -(-pieces // 256), 256,
+                x, laid, rows, depth, pitch, k, step, rows * k, separate)  # fmt: skip
+    elif laid.size:
+        blocks = separate * -(-k // 128) * -(-rows // 128)
+        _launch("transpose", "transpose", blocks, 256,
+                x, laid, depth, rows, along, k, step, rows * k)  # fmt: skip
+    step = 0 if separate != batches else rows * k
+    return Rows(laid, laid.data.ptr, batches, rows, depth, k, k, step, signed)
+
+
+def _even_step(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
+    """The bytes from one matrix of a batch to the next; None where they differ."""
+    step = count = 0
+    for n, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if n == 1:
+            continue
+        if count == 0:
+            step, count = stride, n
+        elif stride == step * count:
+            count *= n
+        else:
+            return None
+    return step
+
+
+def sums_of(x: Rows) -> Any:
+    """The sum of every row, int32, one matrix after the other."""
+    import cupy
+
+    separate = 1 if x.step == 0 else x.batches
+    sums = cupy.empty((separate, x.rows), np.int32)
+    for i in range(separate if x.step != x.rows * x.pitch else 1):
+        rows = x.rows if x.step != x.rows * x.pitch else x.rows * separate
+        if rows:
+            _launch("transpose", f"row_sums_{x.name}", -(-rows // 8), 256,
+                    _address(x.pointer + i * x.step), sums[i], rows, x.k, x.pitch)  # fmt: skip
+    return sums
+
+
+def _launch(unit: str, name: str, grid: int, block: int, *args: Any) -> None:
+    _cuda_loader.kernel(unit, name)((grid,), (block,), args)
+
+
+def _address(pointer: int) -> np.uint64:
+    return np.uint64(pointer)
+
+
+# ---- products ----
+
+
+@cache
+def _device(number: int) -> tuple[int, int]:
+    """Compute capability, 90 for 9.0, and multiprocessors."""
+    import cupy
+
+    device = cupy.cuda.Device(number)
+    return int(device.compute_capability), int(device.attributes["MultiProcessorCount"])
+
+
+class PackedCodes:
+    """A (K, N) matrix of codes with its columns along K, and their sums: what `pack_matrix` makes.
+
+    With `block` rows that share a scale every block is a matrix of its own.
+    """
+
+    isa = "cuda"
+    current = True
+    """A cap on the CPU's variants means nothing here."""
+
+    def __init__(self, b: Any, code: int, block: int) -> None:
+        self.k, self.n = b.shape
+        self.block, self.code = block, code
+        self.device = b.device
+        step = block or max(self.k, 1)
+        if step % 16 == 0:
+            whole = rows_along_k(b.T)
+            starts = range(0, self.k, step)
+            self.parts = [whole.part(i, min(step, self.k - i)) for i in starts] or [whole]
+        else:
+            starts = range(0, max(self.k, 1), step)
+            self.parts = [rows_along_k(b[i : i + step].T) for i in starts]
+        self.sums = [sums_of(part) for part in self.parts]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device."""
+        codes = sum(part.rows * part.k for part in self.parts)
+        return codes + sum(int(sums.nbytes) for sums in self.sums)
+
+    def again(self) -> PackedCodes:
+        return self
+
+    def unpack(self) -> Any:
+        """The (K, N) array of codes."""
+        import cupy
+
+        b = cupy.empty((self.k, self.n), np.int8 if self.parts[0].signed else np.uint8)
+        first = 0
+        for part in self.parts:
+            offset = part.pointer - part.array.data.ptr
+            laid = part.array.reshape(-1)[offset:]
+            rows = cupy.lib.stride_tricks.as_strided(laid, (part.rows, part.depth), (part.pitch, 1))
+            b[first : first + part.depth] = rows.T
+            first += part.depth
+        return b
+
+
+def pack_matrix(b: Any, code: int, block: int) -> PackedCodes:
+    """PackedCodes of a (K, N) array, of `block` rows (0: K) that share a scale."""
+    with b.device:
+        return PackedCodes(b, code, block)
+
+
+def matmul(a: Operand, b: Operand, y: Result, block: int) -> int:
+    """``y = a @ b``, as `_cpu.matmul`; status 0. A float `a` is quantized first."""
+    import cupy
+
+    with y.array.device:
+        if y.array.size == 0:
+            return 0
+        target = y.array
+        step = _even_step(target.shape[:-2], target.strides[:-2])
+        size = target.itemsize
+        if step is None or target.strides[-1] != size or target.strides[-2] % size or step % size:
+            target = cupy.empty(target.shape, target.dtype)
+        if a.code not in (_cpu.I8, _cpu.U8):
+            a = _quantized(a)
+        _multiply(a, b, y._replace(array=target), block)
+        if target is not y.array:
+            y.array[...] = target
+    return 0
+
+
+def _quantized(a: Operand) -> Operand:
+    """A float operand as codes: on its grid, or symmetric int8 row by row, scales left there."""
+    import cupy
+
+    from pyquant import _cuda
+
+    x = cupy.ascontiguousarray(a.array)
+    rows, k = math.prod(x.shape[:-1]), x.shape[-1]
+    if a.scale is None:
+        codes = cupy.empty(x.shape, np.int8)
+        scale = cupy.empty(x.shape[:-1], np.float32)
+        zero_point = cupy.empty(x.shape[:-1], np.int32)
+        _cuda.dynamic_quantize(
+            x, a.code, codes, _cpu.I8, (1, rows, k, 0), _cpu.SYMMETRIC, -127, 127, scale, zero_point
+        )
+        return Operand(codes, _cpu.I8, None, scale)
+    grid = a.grid
+    assert grid is not None
+    codes = cupy.empty(x.shape, grid.storage)
+    _cuda.quantize(
+        x,
+        a.code,
+        a.scale,
+        a.zero_point,
+        codes,
+        grid.code,
+        (1, 1, rows * k, 0),
+        grid.qmin,
+        grid.qmax,
+    )
+    return Operand(codes, grid.code, a.zero_point, a.scale)
+
+
+def _multiply(a: Operand, b: Operand, y: Result, block: int) -> None:
+    """With codes on both sides, and a result whose rows are contiguous."""
+    k = a.array.shape[-1]
+    if block == 0:
+        right, sums = _right_parts(b, k, 0)
+        left = rows_along_k(a.array)
+        most = _farthest(left, a.zero_point) * _farthest(right[0], b.zero_point)
+        if y.code == _cpu.I32 or k * most <= _INT32_MAX:
+            _product(left, right[0], a, b, y, None, sums[0])
+        else:
+            _wide_product(left, right[0], a, b, y, _INT32_MAX // most // 16 * 16)
+        return
+    right, sums = _right_parts(b, k, block)
+    last = len(right) - 1
+    for i, part in enumerate(right):
+        left = rows_along_k(a.array[..., i * block : (i + 1) * block])
+        of_block = y if i == last else y._replace(bias=None, low=-math.inf, high=math.inf)
+        at_a = Operand(
+            None, a.code, _of_block(a.zero_point, (..., i)), _of_block(a.scale, (..., i))
+        )
+        at_b = Operand(None, b.code, _of_block(b.zero_point, i), _of_block(b.scale, i))
+        _product(left, part, at_a, at_b, of_block, None, sums[i], add=i > 0)
+
+
+def _of_block(values: Any, index: Any) -> Any:
+    """Parameters of one block of K; one value stays what it is."""
+    return values if values is None or values.ndim == 0 else values[index]
+
+
+def _right_parts(b: Operand, k: int, block: int) -> tuple[list[Rows], list[Any]]:
+    """The right operand along K, a part for every block, and the sums that it brings along."""
+    if isinstance(b.array, PackedCodes):
+        return b.array.parts, b.array.sums
+    columns = b.array.swapaxes(-1, -2)
+    step = block or max(k, 1)
+    parts = [rows_along_k(columns[..., i : i + step]) for i in range(0, max(k, 1), step)]
+    return parts, [None] * len(parts)
+
+
+def _farthest(x: Rows, zero_point: Any) -> int:
+    """The largest absolute value of a code less its zero point, which may be on the device."""
+    return 255 if zero_point is not None or not x.signed else 128
+
+
+def _wide_product(left: Rows, right: Rows, a: Operand, b: Operand, y: Result, most: int) -> None:
+    """The same in parts of at most `most` columns of K, added up in 64 bits."""
+    import cupy
+
+    part = cupy.empty(y.array.shape, np.int32)
+    sums = cupy.empty(y.array.shape, np.int64)
+    for first in range(0, left.depth, most):
+        depth = min(most, left.depth - first)
+        piece = Result(part, _cpu.I32)
+        _product(left.part(first, depth), right.part(first, depth), a, b, piece, None, None)
+        n = part.size
+        _launch("gemm_wide", "add_part", -(-n // 256), 256, sums, part, n, int(first == 0))
+    kept: list[Any] = []
+    g = _described(left, right, a._replace(zero_point=None), b._replace(zero_point=None), y, kept)
+    _launch("gemm_wide", "finish", -(-sums.size // 256), 256, sums, g)
+
+
+def _product(
+    left: Rows, right: Rows, a: Operand, b: Operand, y: Result, a_sum: Any, b_sum: Any,
+    add: bool = False,
+) -> None:  # fmt: skip
+    """One launch of a matrix kernel, and those of the sums that it needs."""
+    import cupy
+
+    device = y.array.device.id
+    kept: list[Any] = []
+    g = _described(left, right, a, b, y, kept)
+    m, n, k, batches = (int(g[name][0]) for name in ("m", "n", "k", "batches"))
+    chosen = plan(m, n, k, batches, *_device(device))
+    in_passing = chosen.unit == "gemm_rows"
+    if a.zero_point is not None and (b_sum is not None or not in_passing):
+        b_sum = sums_of(right) if b_sum is None else b_sum
+        g["b_sum"] = _vector(b_sum[0], kept, batch=n if right.step else 0)
+    if b.zero_point is not None and not in_passing:
+        a_sum = sums_of(left)
+        g["a_sum"] = _vector(a_sum[0], kept, batch=m if left.step else 0)
+    kept += [a_sum, b_sum]
+    g["splits"], g["add"] = chosen.splits, add
+    unit = f"{chosen.unit}_{left.name}{right.name}"
+    if chosen.unit == "gemm_hopper":
+        maps = _tensor_map(left), _tensor_map(right)
+        kernel = _cuda_loader.kernel(f"{unit}_sm_90a", chosen.name)
+        kernel((chosen.grid,), (chosen.block,), (*maps, g), shared_mem=chosen.shared)
+        return
+    if chosen.splits > 1 and chosen.tile is not None:
+        tile = chosen.tile
+        partial = cupy.empty(chosen.grid * tile.m * tile.n, np.int32)
+        done = cupy.zeros(chosen.grid // chosen.splits, np.int32)
+        g["partial"], g["done"] = partial.data.ptr, done.data.ptr
+    kernel = _cuda_loader.kernel(unit, chosen.name)
+    kernel((chosen.grid,), (chosen.block,), (g,), shared_mem=chosen.shared)
+
+
+def _described(
+    left: Rows, right: Rows, a: Operand, b: Operand, y: Result, kept: list[Any]
+) -> np.ndarray[Any, Any]:
+    """The kernels' pq_gemm, but for sums and split-K; `kept` holds memory until the launch."""
+    m, n = y.array.shape[-2:]
+    size = y.array.itemsize
+    batches = math.prod(y.array.shape[:-2])
+    step = _even_step(y.array.shape[:-2], y.array.strides[:-2])
+    assert step is not None
+    g = np.zeros(1, GEMM)
+    g["a"], g["b"], g["c"] = left.pointer, right.pointer, y.array.data.ptr
+    g["lda"], g["ldb"], g["ldc"] = left.pitch, right.pitch, y.array.strides[-2] // size
+    g["a_batch"], g["b_batch"], g["c_batch"] = left.step, right.step, step // size
+    g["a_zero"] = _vector(a.zero_point, kept)
+    g["b_zero"] = _vector(b.zero_point, kept)
+    rows = m if a.scale is not None and a.scale.ndim > 1 else 0
+    g["a_scale"] = _vector(np.float32(1) if a.scale is None else a.scale, kept, batch=rows)
+    g["b_scale"] = _vector(np.float32(1) if b.scale is None else b.scale, kept)
+    g["bias"] = _vector(y.bias, kept)
+    g["m"], g["n"], g["k"], g["depth"], g["batches"] = m, n, left.k, left.depth, batches
+    g["output"], g["mode"] = _OUTPUTS[y.code], _MODES[y.mode]
+    g["zero_point"], g["qmin"], g["qmax"] = y.zero_point, y.qmin, y.qmax
+    g["scale"], g["low"], g["high"] = y.scale, y.low, y.high
+    return g
+
+
+def _vector(values: Any, kept: list[Any], batch: int = 0) -> tuple[int, int, int, int, int]:
+    """pq_vector of nothing, a host value, or values that are on the device or copied there.
+
+    The last dimension runs along rows or columns; `batch` elements on are those of the next matrix.
+    """
+    import cupy
+
+    if values is None:
+        return 0, 0, 0, 0, 0
+    if isinstance(values, (np.ndarray, np.generic)):
+        if values.ndim == 0:
+            return 0, 0, 0, int(np.asarray(values).view(np.uint32)), 1
+        values = cupy.asarray(values)
+    kept.append(values)
+    step = values.strides[-1] // values.itemsize if values.ndim else 0
+    return values.data.ptr, step, batch, 0, 1
+
+
+def _tensor_map(x: Rows) -> np.ndarray[Any, Any]:
+    """What Hopper's copy engine is told of an operand: boxes of 128 x 128 bytes, swizzled."""
+    separate = 1 if x.step == 0 else x.batches
+    return _encoded_map(x.pointer, x.k, x.rows, separate, x.pitch, x.step or x.rows * x.pitch)
+
+
+@lru_cache(maxsize=256)
+def _encoded_map(
+    pointer: int, k: int, rows: int, batches: int, pitch: int, step: int
+) -> np.ndarray[Any, Any]:
+    memory = np.zeros(192, np.uint8)
+    start = -memory.ctypes.data % 64
+    encoded = memory[start : start + 128].view(_TENSOR_MAP)
+    status = _driver().cuTensorMapEncodeTiled(
+        ctypes.c_void_p(encoded.ctypes.data),
+        ctypes.c_int(0),  # CU_TENSOR_MAP_DATA_TYPE_UINT8
+        ctypes.c_uint32(3),
+        ctypes.c_void_p(pointer),
+        (ctypes.c_uint64 * 3)(k, rows, batches),
+        (ctypes.c_uint64 * 2)(pitch, step),
+        (ctypes.c_uint32 * 3)(128, 128, 1),
+        (ctypes.c_uint32 * 3)(1, 1, 1),
+        ctypes.c_int(0),  # CU_TENSOR_MAP_INTERLEAVE_NONE
+        ctypes.c_int(3),  # CU_TENSOR_MAP_SWIZZLE_128B
+        ctypes.c_int(2),  # CU_TENSOR_MAP_L2_PROMOTION_L2_128B
+        ctypes.c_int(0),  # CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE: zeros
+    )
+    if status:
+        raise RuntimeError(
+            f"the driver refused a tensor map of {batches} matrices of {rows} rows of {k} bytes, "
+            f"{pitch} apart (CUresult {status})"
+        )
+    return encoded
+
+
+@cache
+def _driver() -> ctypes.CDLL:
+    """The CUDA driver, which CuPy has loaded already; CuPy has no name for tensor maps."""
+    import sys
+
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

@@ -1,0 +1,108 @@
+"""Which matrix kernel multiplies what, and how it is told (pyquant/cuda/gemm.cuh)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+VECTOR = np.dtype(
+    [("data", "u8"), ("step", "i8"), ("batch", "i8"), ("value", "u4"), ("given", "u4")]
+)
+GEMM = np.dtype(
+    [
+        *((name, "u8") for name in ("a", "b", "c", "partial", "done")),
+        *((name, "i8") for name in ("lda", "ldb", "ldc", "a_batch", "b_batch", "c_batch")),
+        *(
+            (name, VECTOR)
+            for name in ("a_zero", "b_zero", "a_sum", "b_sum", "a_scale", "b_scale", "bias")
+        ),
+        *((name, "i4") for name in ("m", "n", "k", "depth", "batches", "splits", "output", "mode")),
+        *((name, "i4") for name in ("add", "zero_point", "qmin", "qmax")),
+        *((name, "f4") for name in ("scale", "low", "high")),
+        ("unused", "i4"),
+    ]
+)
+"""pq_gemm of pyquant/cuda/gemm.cuh."""
+
+
+class Tile(NamedTuple):
+    """A kernel of gemm_mma.cuh."""
+
+    m: int
+    n: int
+    threads: int
+    piece: int
+    """Bytes along K at a time."""
+    stages: int
+
+    def shared(self, capability: int) -> int:
+        """Bytes of shared memory; Turing has two stages."""
+        return (self.m + self.n) * self.piece * (self.stages if capability >= 80 else 2)
+
+
+class Plan(NamedTuple):
+    """What to launch."""
+
+    unit: str
+    name: str
+    grid: int
+    block: int
+    shared: int = 0
+    splits: int = 1
+    tile: Tile | None = None
+
+
+SKINNY, SMALL = Tile(16, 128, 128, 128, 3), Tile(64, 64, 128, 128, 3)
+SQUARE, LARGE = Tile(128, 128, 128, 64, 4), Tile(128, 256, 256, 64, 4)
+HOPPER = Plan("gemm_hopper", "gemm_128x256_sm_90a", 0, 384, 217_152)
+_MOST_ROWS = 8
+
+
+def plan(m: int, n: int, k: int, batches: int, capability: int, processors: int) -> Plan:
+    """The kernel for a product on a device of so many multiprocessors.
+
+    None of these bounds is measured: they are where the arithmetic of tiles puts them.
+    """
+    # One warp multiplies two rows of B by all of A: the time is that of reading B, up to the 8 rows
+    # for which dp4a keeps up with memory. Warps share rows of B until all processors have work.
+    if m <= _MOST_ROWS:
+        rows = next(r for r in (1, 2, 4, 8) if m <= r)
+        splits = 1
+        while (
+            splits < 8 and k >= 4096 * splits and _row_blocks(n, splits, batches) < 2 * processors
+        ):
+            splits *= 2
+        return Plan(
+            "gemm_rows", f"gemm_rows_{rows}", _row_blocks(n, splits, batches), 256, 0, splits
+        )
+    # A cluster takes 256 x 256 on two processors. With fewer tiles than three quarters of the
+    # clusters that the device holds, smaller tiles of slower instructions use more of it.
+    pairs = -(-m // 256) * -(-n // 256) * batches
+    clusters = processors // 2
+    if capability == 90 and k > 0 and m > 128 and 4 * pairs >= 3 * clusters:
+        return HOPPER._replace(grid=2 * min(pairs, clusters))
+    # The largest tile of which there is one for every processor, for it reads least.
+    if m <= SKINNY.m:
+        tile = SKINNY
+    else:
+        tile = next(
+            (t for t in (LARGE, SQUARE) if _tiles(t, m, n) * batches >= processors), SMALL
+        )
+    # Few tiles share K, as long as everyone's part fills the pipeline a few times over.
+    tiles = _tiles(tile, m, n) * batches
+    splits = min(2 * processors // tiles, -(-k // tile.piece) // (4 * tile.stages), 32)
+    splits = max(splits, 1)
+    name = f"gemm_{tile.m}x{tile.n}"
+    return Plan(
+        "gemm_mma", name, tiles * splits, tile.threads, tile.shared(capability), splits, tile
+    )
+
+
+def _row_blocks(n: int, splits: int, batches: int) -> int:
+    """Blocks of eight warps, of which `splits` share two rows of B."""
+    return -(-n // (2 * (8 // splits))) * batches
+
+
+def _tiles(tile: Tile, m: int, n: int) -> int:
+    return -(-m // tile.m) * -(-n // tile.n)

@@ -1,0 +1,214 @@
+"""Products for the CUDA matrix kernels on the host: operands, descriptions, and exact results."""
+
+from dataclasses import dataclass, field
+
+import cuda_host
+import numpy as np
+import reference
+
+from pyquant._cuda_gemm_plan import GEMM, HOPPER, Tile
+
+I32, F32, F16, BF16, CODE8, CODE16 = range(6)
+FLOAT, FIXED_DOUBLE, FIXED_SINGLE = range(3)
+TENSOR_MAP = np.dtype(
+    {
+        "names": ["data", "k", "rows", "batches", "pitch", "batch_pitch", "box_rows"],
+        "formats": ["u8", "i8", "i8", "i8", "i8", "i8", "i4"],
+        "offsets": [0, 8, 16, 24, 32, 40, 48],
+        "itemsize": 128,
+    }
+)
+"""TensorMap of pyquant/cuda/hopper.cuh on the host."""
+
+
+def codes(rng, shape, signed):
+    low, high, dtype = (-128, 128, np.int8) if signed else (0, 256, np.uint8)
+    return rng.integers(low, high, shape, dtype=dtype)
+
+
+def along_k(x, extra=0):
+    """Rows filled up with zeros to a multiple of 16, from an aligned start.
+
+    Between them are `extra` more of 99, which no kernel may read.
+    """
+    *batch, rows, depth = x.shape
+    k = -(-depth // 16) * 16
+    memory = np.full((int(np.prod(batch)) * rows * (k + extra)) + 64, 99, x.dtype)
+    start = -memory.ctypes.data % 16
+    laid = memory[start : len(memory) - 64 + start].reshape(*batch, rows, k + extra)
+    laid[..., :k] = 0
+    laid[..., :depth] = x
+    return laid, k
+
+
+@dataclass
+class Product:
+    """A (batches, m, k) times b (batches or 1, n, k), with everything that an epilogue takes."""
+
+    a: np.ndarray
+    b: np.ndarray
+    a_zero: np.ndarray | None = None
+    b_zero: np.ndarray | None = None
+    a_scale: np.ndarray = field(default_factory=lambda: np.float32(1))
+    b_scale: np.ndarray = field(default_factory=lambda: np.float32(1))
+    bias: np.ndarray | None = None
+    output: int = I32
+    mode: int = FLOAT
+    scale: float = 1.0
+    zero_point: int = 0
+    grid: tuple[int, int] = (-128, 127)
+    clip: tuple[float, float] = (-np.inf, np.inf)
+    before: np.ndarray | None = None
+    gap: int = 0
+    """Elements between the rows of the result, and where it begins."""
+    sums: bool = True
+
+    @property
+    def shape(self):
+        return self.a.shape[0], self.a.shape[1], self.b.shape[1]
+
+    def accumulators(self):
+        a, b = self.a.astype(np.int64), self.b.astype(np.int64)
+        if self.a_zero is not None:
+            a = a - np.broadcast_to(self.a_zero, a.shape[:2])[..., None]
+        if self.b_zero is not None:
+            b = b - np.broadcast_to(self.b_zero, b.shape[:2])[..., None]
+        return a @ b.swapaxes(1, 2)
+
+    def dtype(self):
+        if self.output == CODE8:
+            return np.dtype(np.int8 if self.grid[0] < 0 else np.uint8)
+        return np.dtype([np.int32, np.float32, np.uint16, np.uint16, None, np.int16][self.output])
+
+    def expected(self):
+        """SPEC's arithmetic: NumPy's float32 rounds every operation once."""
+        acc = self.accumulators()
+        a_scale = np.broadcast_to(self.a_scale, acc.shape[1:2])[:, None]
+        with np.errstate(all="ignore"):
+            scale = a_scale * self.b_scale
+            if self.output in (F32, F16, BF16):
+                y = acc.astype(np.float32) * scale
+                if self.before is not None:
+                    y = self.before + y
+                if self.bias is not None:
+                    y = y + self.bias
+                y = np.minimum(np.maximum(y, np.float32(self.clip[0])), np.float32(self.clip[1]))
+                if self.output == F32:
+                    return y
+                if self.output == F16:
+                    return y.astype(np.float16).view(np.uint16)
+                import ml_dtypes
+
+                return y.astype(ml_dtypes.bfloat16).view(np.uint16)
+        total = acc if self.bias is None else acc + self.bias
+        if self.output == I32:
+            return total.astype(np.int32)
+        multiplier = np.broadcast_to(scale / np.float32(self.scale), acc.shape[1:])
+        end = {
+            FLOAT: reference.requantize_float,
+            FIXED_DOUBLE: lambda *x: reference.requantize_fixed(*x, rounding="double"),
+            FIXED_SINGLE: lambda *x: reference.requantize_fixed(*x, rounding="single"),
+        }[self.mode]
+        y = np.empty(acc.shape, self.dtype())
+        for i in np.ndindex(*acc.shape):
+            y[i] = end(int(total[i]), float(multiplier[i[1:]]), self.zero_point, *self.grid)
+        return y
+
+    def described(self, extra=0):
+        """The result's memory, the description, and what must stay alive."""
+        batches, m, n = self.shape
+        kept = []
+
+        def vector(values, batch=0):
+            if values is None:
+                return 0, 0, 0, 0, 0
+            values = np.asarray(values)
+            if values.ndim == 0:
+                return 0, 0, 0, int(values.view(np.uint32)), 1
+            kept.append(values := np.ascontiguousarray(values))
+            return values.ctypes.data, 1, batch, 0, 1
+
+        memory = np.full((batches, m, n + self.gap), 77, self.dtype())
+        y = memory[..., : n + self.gap][..., self.gap :]
+        if self.before is not None:
+            y[...] = self.before
+        a, k = along_k(self.a, extra)
+        b, _ = along_k(self.b, 16 - extra)
+        kept += [memory, a, b]
+        g = np.zeros(1, GEMM)
+        g["a"], g["b"], g["c"] = a.ctypes.data, b.ctypes.data, y.ctypes.data
+        g["lda"], g["ldb"], g["ldc"] = a.shape[-1], b.shape[-1], n + self.gap
+        g["a_batch"], g["c_batch"] = a.shape[-1] * m, m * (n + self.gap)
+        g["b_batch"] = b.shape[-1] * n if len(b) == batches else 0
+        g["a_zero"], g["b_zero"] = vector(self.a_zero), vector(self.b_zero)
+        if self.sums and self.b_zero is not None:
+            g["a_sum"] = vector(self.a.astype(np.int64).sum(-1).astype(np.int32), m)
+        if self.sums and self.a_zero is not None:
+            sums = self.b.astype(np.int64).sum(-1).astype(np.int32)
+            g["b_sum"] = vector(sums, n if len(b) == batches else 0)
+        g["a_scale"], g["b_scale"] = vector(self.a_scale), vector(self.b_scale)
+        g["bias"] = vector(self.bias)
+        g["m"], g["n"], g["k"], g["depth"], g["batches"] = m, n, k, self.a.shape[-1], batches
+        g["splits"], g["output"], g["mode"] = 1, self.output, self.mode
+        g["add"], g["zero_point"], g["scale"] = self.before is not None, self.zero_point, self.scale
+        g["qmin"], g["qmax"] = self.grid
+        g["low"], g["high"] = self.clip
+        return y, memory, g, (a, b, kept)
+
+    def check(self, y, memory):
+        expected = self.expected()
+        np.testing.assert_array_equal(y.view(f"u{y.itemsize}"), expected.view(f"u{y.itemsize}"))
+        assert (memory[..., : self.gap] == memory.dtype.type(77)).all(), "wrote between the rows"
+
+    def run_tile(self, library, name, tile: Tile, splits=1, capability=80, extra=0, seed=None):
+        """Through a kernel of gemm_mma.cuh."""
+        y, memory, g, _kept = self.described(extra)
+        batches, m, n = self.shape
+        tiles = -(-m // tile.m) * -(-n // tile.n) * batches
+        partial = np.full(tiles * splits * tile.m * tile.n, 55, np.int32)
+        done = np.zeros(tiles, np.int32)
+        g["splits"], g["partial"], g["done"] = splits, partial.ctypes.data, done.ctypes.data
+        grid, block = (tiles * splits,), (tile.threads,)
+        library.launch(name, grid, block, (g,), shared_mem=tile.shared(capability), seed=seed)
+        self.check(y, memory)
+
+    def run_rows(self, library, rows, splits, extra=0):
+        """Through a kernel of gemm_rows.cuh."""
+        y, memory, g, _kept = self.described(extra)
+        batches, _m, n = self.shape
+        g["splits"] = splits
+        blocks = -(-n // (2 * (8 // splits))) * batches
+        library.launch(f"gemm_rows_{rows}", (blocks,), (256,), (g,))
+        self.check(y, memory)
+
+    def run_hopper(self, library, clusters, extra=0, seed=None, name=HOPPER.name):
+        """Through the kernel of gemm_hopper.cuh, a cluster a block of the shim."""
+        y, memory, g, (a, b, _kept) = self.described(extra)
+        maps = []
+        for x in (a, b):
+            one = np.zeros(1, TENSOR_MAP)
+            one["data"], one["k"], one["rows"] = x.ctypes.data, g["k"], x.shape[1]
+            one["batches"], one["pitch"], one["batch_pitch"] = len(x), x.shape[2], x[0].size
+            one["box_rows"] = 128
+            maps.append(one)
+        library.launch(name, (clusters,), (2 * HOPPER.block,), (*maps, g), seed=seed)
+        self.check(y, memory)
+
+
+def product(rng, m, n, k, a_signed=True, b_signed=True, batches=1, b_batches=None, **given):
+    a = codes(rng, (batches, m, k), a_signed)
+    return Product(a, codes(rng, (b_batches or batches, n, k), b_signed), **given)
+
+
+def mixed_signs():
+    """The small tile for all pairs of types, in one library."""
+    text = ['#include "gemm_mma.cuh"', '#include "gemm_rows.cuh"']
+    for a in ("i8", "u8"):
+        for b in ("i8", "u8"):
+            signs = ", ".join(str(x == "i8").lower() for x in (a, b))
+            text.append(
+                f"PQ_KERNEL small_{a}{b}(const pq_gemm g) {{ PQ_DYNAMIC_SHARED(char, shared); "
+                f"Tile<{signs}, 64, 64, 32, 32, 128, 3>::run(g, shared); }}\n"
+                f"PQ_KERNEL gemm_rows_{a}{b}(const pq_gemm g) {{ multiply_rows<{signs}, 2>(g); }}"
+            )
+    return cuda_host.library_of("\n".join(text), "mixed_signs")
