@@ -32,6 +32,7 @@ from pyquant._cuda_elementwise import (
     requantize,
     unpack_bits,
 )
+from pyquant._cuda_gemm import PackedCodes, matmul, pack_matrix
 from pyquant._cuda_gradient import fake_quantize_grad
 from pyquant._cuda_histogram import histogram
 from pyquant._cuda_reduce import absmax, choose_params, minmax
@@ -47,12 +48,13 @@ __all__ = [
     "FIXED_DOUBLE",
     "FIXED_SINGLE",
     "FLOAT",
-    "I8",
     "I16",
+    "I8",
     "OK",
     "SYMMETRIC",
-    "U8",
     "U16",
+    "U8",
+    "PackedCodes",
     "absmax",
     "choose_params",
     "dequantize",
@@ -61,8 +63,10 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_grad",
     "histogram",
+    "matmul",
     "minmax",
     "pack_bits",
+    "pack_matrix",
     "quantize",
     "requantize",
     "unpack_bits",

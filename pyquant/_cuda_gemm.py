@@ -58,32 +58,38 @@ class Rows(NamedTuple):
         )
 
 
-def rows_along_k(x: Any) -> Rows:
-    """Of an array (..., rows, K) of codes with any strides, re-laid where they do not fit."""
+def rows_along_k(x: Any, *, copy: bool = False) -> Rows:
+    """Of an array (..., rows, K) of codes with any strides; re-laid where that is needed."""
     import cupy
 
-    *batch, rows, depth = x.shape
-    batches = math.prod(batch)
+    rows, depth = x.shape[-2:]
+    batches = math.prod(x.shape[:-2])
+    signed = x.dtype == np.int8
     step = _even_step(x.shape[:-2], x.strides[:-2])
     if step is None or 1 not in x.strides[-2:]:
         x = cupy.ascontiguousarray(x)
         step = rows * depth
     pitch, along = x.strides[-2:]
-    signed = x.dtype == np.int8
-    if along == 1 and (x.data.ptr | pitch | step | depth) % 16 == 0:
+    if rows == 1:
+        pitch = depth
+    in_order = along == 1 and pitch >= depth and step >= 0
+    if in_order and not copy and (x.data.ptr | pitch | step | depth) % 16 == 0:
         return Rows(x, x.data.ptr, batches, rows, depth, depth, pitch, step, signed)
     separate = 1 if step == 0 else batches
     k = -(-depth // 16) * 16
     laid = cupy.empty((separate, rows, k), x.dtype)
     if laid.size and along == 1:
-        pieces = separate * rows * (k // 16)
-        _launch("transpose", "pad_rows", -(-pieces // 256), 256,
-                x, laid, rows, depth, pitch, k, step, rows * k, separate)  # fmt: skip
+        _launch(
+            "transpose", "pad_rows", -(-laid.size // 16 // 256), 256,
+            x, laid, rows, depth, pitch, k, step, rows * k, separate,
+        )  # fmt: skip
     elif laid.size:
         blocks = separate * -(-k // 128) * -(-rows // 128)
-        _launch("transpose", "transpose", blocks, 256,
-                x, laid, depth, rows, along, k, step, rows * k)  # fmt: skip
-    step = 0 if separate != batches else rows * k
+        _launch(
+            "transpose", "transpose", blocks, 256,
+            x, laid, depth, rows, along, k, step, rows * k,
+        )  # fmt: skip
+    step = 0 if step == 0 else rows * k
     return Rows(laid, laid.data.ptr, batches, rows, depth, k, k, step, signed)
 
 
@@ -103,28 +109,24 @@ def _even_step(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
 
 
 def sums_of(x: Rows) -> Any:
-    """The sum of every row, int32, one matrix after the other."""
+    """The sum of every row, int32, (matrices that differ, rows)."""
     import cupy
 
     separate = 1 if x.step == 0 else x.batches
     sums = cupy.empty((separate, x.rows), np.int32)
-    for i in range(separate if x.step != x.rows * x.pitch else 1):
-        rows = x.rows if x.step != x.rows * x.pitch else x.rows * separate
+    joined = x.step == x.rows * x.pitch  # one matrix of all rows
+    for i in range(1 if joined else separate):
+        rows = sums.size if joined else x.rows
         if rows:
-            _launch("transpose", f"row_sums_{x.name}", -(-rows // 8), 256,
-                    _address(x.pointer + i * x.step), sums[i], rows, x.k, x.pitch)  # fmt: skip
+            _launch(
+                "transpose", f"row_sums_{x.name}", -(-rows // 8), 256,
+                x.pointer + i * x.step, sums.data.ptr + 4 * i * x.rows, rows, x.k, x.pitch,
+            )  # fmt: skip
     return sums
 
 
 def _launch(unit: str, name: str, grid: int, block: int, *args: Any) -> None:
     _cuda_loader.kernel(unit, name)((grid,), (block,), args)
-
-
-def _address(pointer: int) -> np.uint64:
-    return np.uint64(pointer)
-
-
-# ---- products ----
 
 
 @cache
@@ -134,6 +136,9 @@ def _device(number: int) -> tuple[int, int]:
 
     device = cupy.cuda.Device(number)
     return int(device.compute_capability), int(device.attributes["MultiProcessorCount"])
+
+
+# ---- products ----
 
 
 class PackedCodes:
@@ -149,15 +154,13 @@ class PackedCodes:
     def __init__(self, b: Any, code: int, block: int) -> None:
         self.k, self.n = b.shape
         self.block, self.code = block, code
-        self.device = b.device
         step = block or max(self.k, 1)
+        starts = range(0, max(self.k, 1), step)
         if step % 16 == 0:
-            whole = rows_along_k(b.T)
-            starts = range(0, self.k, step)
-            self.parts = [whole.part(i, min(step, self.k - i)) for i in starts] or [whole]
+            whole = rows_along_k(b.T, copy=True)
+            self.parts = [whole.part(i, min(step, self.k - i)) for i in starts]
         else:
-            starts = range(0, max(self.k, 1), step)
-            self.parts = [rows_along_k(b[i : i + step].T) for i in starts]
+            self.parts = [rows_along_k(b[i : i + step].T, copy=True) for i in starts]
         self.sums = [sums_of(part) for part in self.parts]
 
     @property
@@ -173,14 +176,14 @@ class PackedCodes:
         """The (K, N) array of codes."""
         import cupy
 
-        b = cupy.empty((self.k, self.n), np.int8 if self.parts[0].signed else np.uint8)
-        first = 0
-        for part in self.parts:
-            offset = part.pointer - part.array.data.ptr
-            laid = part.array.reshape(-1)[offset:]
-            rows = cupy.lib.stride_tricks.as_strided(laid, (part.rows, part.depth), (part.pitch, 1))
-            b[first : first + part.depth] = rows.T
-            first += part.depth
+        with self.parts[0].array.device:
+            b = cupy.empty((self.k, self.n), self.parts[0].array.dtype)
+            first = 0
+            for part in self.parts:
+                column = part.pointer - part.array.data.ptr
+                laid = part.array.reshape(part.rows, part.pitch)[:, column : column + part.depth]
+                b[first : first + part.depth] = laid.T
+                first += part.depth
         return b
 
 
@@ -191,23 +194,22 @@ def pack_matrix(b: Any, code: int, block: int) -> PackedCodes:
 
 
 def matmul(a: Operand, b: Operand, y: Result, block: int) -> int:
-    """``y = a @ b``, as `_cpu.matmul`; status 0. A float `a` is quantized first."""
+    """``y = a @ b``, as `_cpu.matmul`. A float `a` is quantized first."""
     import cupy
 
+    if y.array.size == 0:
+        return int(_cpu.OK)
     with y.array.device:
-        if y.array.size == 0:
-            return 0
-        target = y.array
+        target, size = y.array, y.array.itemsize
         step = _even_step(target.shape[:-2], target.strides[:-2])
-        size = target.itemsize
-        if step is None or target.strides[-1] != size or target.strides[-2] % size or step % size:
+        if step is None or target.strides[-1] != size:
             target = cupy.empty(target.shape, target.dtype)
         if a.code not in (_cpu.I8, _cpu.U8):
             a = _quantized(a)
-        _multiply(a, b, y._replace(array=target), block)
+        status = _multiply(a, b, y._replace(array=target), block)
         if target is not y.array:
             y.array[...] = target
-    return 0
+    return status
 
 
 def _quantized(a: Operand) -> Operand:
@@ -243,28 +245,29 @@ def _quantized(a: Operand) -> Operand:
     return Operand(codes, grid.code, a.zero_point, a.scale)
 
 
-def _multiply(a: Operand, b: Operand, y: Result, block: int) -> None:
+def _multiply(a: Operand, b: Operand, y: Result, block: int) -> int:
     """With codes on both sides, and a result whose rows are contiguous."""
     k = a.array.shape[-1]
+    right, sums = _right_parts(b, k, block)
+    most = _farthest(a) * _farthest(b)
     if block == 0:
-        right, sums = _right_parts(b, k, 0)
         left = rows_along_k(a.array)
-        most = _farthest(left, a.zero_point) * _farthest(right[0], b.zero_point)
         if y.code == _cpu.I32 or k * most <= _INT32_MAX:
-            _product(left, right[0], a, b, y, None, sums[0])
+            _product(left, right[0], a, b, y, sums[0])
         else:
             _wide_product(left, right[0], a, b, y, _INT32_MAX // most // 16 * 16)
-        return
-    right, sums = _right_parts(b, k, block)
-    last = len(right) - 1
+        return int(_cpu.OK)
+    if block * most > _INT32_MAX:
+        return int(_cpu.ERROR_OVERFLOW)
     for i, part in enumerate(right):
         left = rows_along_k(a.array[..., i * block : (i + 1) * block])
-        of_block = y if i == last else y._replace(bias=None, low=-math.inf, high=math.inf)
-        at_a = Operand(
+        of_block = y if part is right[-1] else y._replace(bias=None, low=-math.inf, high=math.inf)
+        of_a = Operand(
             None, a.code, _of_block(a.zero_point, (..., i)), _of_block(a.scale, (..., i))
         )
-        at_b = Operand(None, b.code, _of_block(b.zero_point, i), _of_block(b.scale, i))
-        _product(left, part, at_a, at_b, of_block, None, sums[i], add=i > 0)
+        of_b = Operand(None, b.code, _of_block(b.zero_point, i), _of_block(b.scale, i))
+        _product(left, part, of_a, of_b, of_block, sums[i], add=i > 0)
+    return int(_cpu.OK)
 
 
 def _of_block(values: Any, index: Any) -> Any:
@@ -282,9 +285,9 @@ def _right_parts(b: Operand, k: int, block: int) -> tuple[list[Rows], list[Any]]
     return parts, [None] * len(parts)
 
 
-def _farthest(x: Rows, zero_point: Any) -> int:
+def _farthest(x: Operand) -> int:
     """The largest absolute value of a code less its zero point, which may be on the device."""
-    return 255 if zero_point is not None or not x.signed else 128
+    return 255 if x.zero_point is not None or x.code == _cpu.U8 else 128
 
 
 def _wide_product(left: Rows, right: Rows, a: Operand, b: Operand, y: Result, most: int) -> None:
@@ -296,7 +299,7 @@ def _wide_product(left: Rows, right: Rows, a: Operand, b: Operand, y: Result, mo
     for first in range(0, left.depth, most):
         depth = min(most, left.depth - first)
         piece = Result(part, _cpu.I32)
-        _product(left.part(first, depth), right.part(first, depth), a, b, piece, None, None)
+        _product(left.part(first, depth), right.part(first, depth), a, b, piece, None)
         n = part.size
         _launch("gemm_wide", "add_part", -(-n // 256), 256, sums, part, n, int(first == 0))
     kept: list[Any] = []
@@ -305,9 +308,8 @@ def _wide_product(left: Rows, right: Rows, a: Operand, b: Operand, y: Result, mo
 
 
 def _product(
-    left: Rows, right: Rows, a: Operand, b: Operand, y: Result, a_sum: Any, b_sum: Any,
-    add: bool = False,
-) -> None:  # fmt: skip
+    left: Rows, right: Rows, a: Operand, b: Operand, y: Result, b_sum: Any, add: bool = False
+) -> None:
     """One launch of a matrix kernel, and those of the sums that it needs."""
     import cupy
 
@@ -321,9 +323,7 @@ def _product(
         b_sum = sums_of(right) if b_sum is None else b_sum
         g["b_sum"] = _vector(b_sum[0], kept, batch=n if right.step else 0)
     if b.zero_point is not None and not in_passing:
-        a_sum = sums_of(left)
-        g["a_sum"] = _vector(a_sum[0], kept, batch=m if left.step else 0)
-    kept += [a_sum, b_sum]
+        g["a_sum"] = _vector(sums_of(left)[0], kept, batch=m if left.step else 0)
     g["splits"], g["add"] = chosen.splits, add
     unit = f"{chosen.unit}_{left.name}{right.name}"
     if chosen.unit == "gemm_hopper":

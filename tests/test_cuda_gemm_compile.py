@@ -1,0 +1,54 @@
+"""Do the matrix kernels use the matrix units, and feed them as they are meant to?"""
+
+import pytest
+from cuda_build import DISASSEMBLED, count, instructions
+
+PAIRS = ["i8i8", "i8u8", "u8i8", "u8u8"]
+OF_TYPE = {"i8": "S8", "u8": "U8"}
+
+
+def types(pair: str) -> str:
+    return f"{OF_TYPE[pair[:2]]}.{OF_TYPE[pair[2:]]}"
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_tiles_use_tensor_cores(arch):
+    """A step of 32 bytes along K: an m16n8k32 for every 16 x 8 of a warp's tile, or four m8n8k16."""
+    warps = {"16x128": (16, 32, 4), "64x64": (32, 32, 4), "128x128": (64, 64, 2)}
+    warps["128x256"] = (64, 64, 2)
+    for tile, (m, n, steps) in warps.items():
+        code = instructions("gemm_mma_i8i8", arch)[f"gemm_{tile}"]
+        products = (m // 16) * (n // 8) * steps * (4 if arch == "sm_75" else 1)
+        shape = "8816" if arch == "sm_75" else "16832"
+        assert count(code, f"IMMA.{shape}.S8.S8") % products == 0
+        assert count(code, f"IMMA.{shape}.S8.S8") >= products
+        assert count(code, "LDSM") >= (m // 16 + n // 16) * steps
+        assert count(code, "STG", width="128") >= 2
+        if arch != "sm_75":
+            assert count(code, "LDGSTS", width="128") > 0
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_pair_of_types_has_its_instruction(pair):
+    for name, code in instructions(f"gemm_mma_{pair}", "sm_90").items():
+        assert count(code, f"IMMA.16832.{types(pair)}") > 0, name
+        assert count(code, "IMMA") == count(code, f"IMMA.16832.{types(pair)}"), name
+    for name, code in instructions(f"gemm_rows_{pair}", "sm_90").items():
+        assert count(code, f"IDP.4A.{types(pair)}") > 0, name
+        assert count(code, "LDG", width="128") >= 4, name
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_hopper_uses_its_own_instructions(pair):
+    (code,) = instructions(f"gemm_hopper_{pair}_sm_90a", "sm_90a").values()
+    assert count(code, f"IGMMA.64x256x32.{types(pair)}") == count(code, "IGMMA") == 4
+    assert count(code, "UTMALDG.3D.MULTICAST") == 2
+    assert count(code, "USETMAXREG") == 2
+    assert count(code, "WARPGROUP.DEPBAR") == 2, "waits that the source does not have"
+
+
+def test_transposing_moves_words():
+    for arch in DISASSEMBLED:
+        code = instructions("transpose", arch)["transpose"]
+        assert count(code, "PRMT") >= 8 * 4
+        assert count(code, "LDS") + count(code, "STS") >= 16 + 16

@@ -1,0 +1,269 @@
+"""Products of CuPy arrays end to end on the stand-in: the CPU's bits, and nothing fetched."""
+
+import itertools
+from contextlib import ExitStack
+from unittest import mock
+
+import cuda_host
+import numpy as np
+import pytest
+import standin_cupy
+from cuda_products import TENSOR_MAP, codes
+
+import pyquant as pq
+from pyquant import ops
+
+
+def _host_map(x):
+    """`_cuda_gemm._tensor_map` for pyquant/cuda/hopper.cuh on the host."""
+    one = np.zeros(1, TENSOR_MAP)
+    one["data"], one["k"], one["rows"], one["pitch"] = x.pointer, x.k, x.rows, x.pitch
+    one["batches"], one["batch_pitch"], one["box_rows"] = x.batches, x.step, 128
+    return one
+
+
+def _host_load(device, unit, name):
+    """A cluster is one block of the shim."""
+    if not unit.endswith("sm_90a"):
+        return standin_cupy._host_kernel(device, unit, name)
+
+    def call(grid, block, args, shared_mem):
+        cuda_host.kernel(unit, name)((grid[0] // 2,), (2 * block[0],), args)
+
+    return call
+
+
+@pytest.fixture
+def gpu():
+    """The stand-in as CuPy; call it to say which device it is."""
+    with standin_cupy.installed(), ExitStack() as stack:
+        from pyquant import _cuda_gemm, _cuda_loader
+
+        stack.enter_context(mock.patch.object(_cuda_loader, "_load", _host_load))
+        stack.enter_context(mock.patch.object(_cuda_gemm, "_tensor_map", _host_map))
+
+        def of(capability, processors):
+            about = mock.patch.object(_cuda_gemm, "_device", lambda _: (capability, processors))
+            stack.enter_context(about)
+
+        of(80, 8)
+        yield of
+
+
+def array(x):
+    return standin_cupy.array(np.asarray(x))
+
+
+def same(device, host):
+    got = device.get()
+    assert got.dtype == host.dtype and got.shape == host.shape
+    np.testing.assert_array_equal(
+        np.ascontiguousarray(got).view(f"u{got.itemsize}"),
+        np.ascontiguousarray(host).view(f"u{got.itemsize}"),
+    )
+
+
+def layouts(x):
+    """The same codes in every layout that there is to re-lay, or not."""
+    yield x
+    yield np.asfortranarray(x)
+    yield np.repeat(x, 2, -1)[..., ::2]
+    yield x[..., ::-1].copy()[..., ::-1]
+    wide = np.zeros((*x.shape[:-1], x.shape[-1] + 16), x.dtype)
+    wide[..., : x.shape[-1]] = x
+    yield wide[..., : x.shape[-1]]
+
+
+@pytest.mark.parametrize("signed", list(itertools.product((True, False), repeat=2)))
+def test_matmul_integer_takes_any_layout(gpu, signed):
+    rng = np.random.default_rng(1)
+    for m, k, n in [(3, 32, 24), (20, 33, 17), (1, 48, 5)]:
+        a, b = codes(rng, (m, k), signed[0]), codes(rng, (k, n), signed[1])
+        zero_points = rng.integers(0, 100, m), 3
+        wanted = (a.astype(np.int64) - zero_points[0][:, None]) @ (b.astype(np.int64) - 3)
+        for one, other in zip(layouts(a), reversed(list(layouts(b))), strict=True):
+            left, right = (standin_cupy.ndarray._of(x) for x in (one, other))
+            with standin_cupy.nothing_fetched():
+                y = ops.matmul_integer(left, right, *zero_points)
+            same(y, wanted.astype(np.int32))
+
+
+@pytest.mark.parametrize(
+    ("a_shape", "b_shape"),
+    [
+        ((4, 5, 32), (32, 9)),
+        ((4, 5, 32), (4, 32, 9)),
+        ((2, 3, 12, 20), (3, 20, 7)),
+        ((2, 1, 12, 20), (1, 3, 20, 7)),
+        ((12, 20), (3, 20, 7)),
+        ((32,), (32, 9)),
+        ((4, 5, 32), (32,)),
+        ((16,), (16,)),
+        ((0, 4), (4, 3)),
+        ((3, 0), (0, 2)),
+        ((0, 3, 4), (0, 4, 2)),
+    ],
+)
+def test_batches_vectors_and_nothing(gpu, a_shape, b_shape):
+    rng = np.random.default_rng(2)
+    a, b = codes(rng, a_shape, True), codes(rng, b_shape, False)
+    for zero_points in ((0, 0), (5, 100)):
+        with standin_cupy.nothing_fetched():
+            y = ops.matmul_integer(array(a), array(b), *zero_points)
+        same(y, ops.matmul_integer(a, b, *zero_points))
+
+
+def test_zero_points_of_batches_and_on_the_device(gpu):
+    rng = np.random.default_rng(3)
+    a, b = codes(rng, (2, 20, 40), True), codes(rng, (2, 40, 30), True)
+    of_a, of_b = codes(rng, (2, 20, 1), True), codes(rng, (30,), True)
+    y = ops.matmul_integer(array(a), array(b), of_a, of_b)
+    same(y, ops.matmul_integer(a, b, of_a, of_b))
+    with standin_cupy.nothing_fetched():
+        y = ops.matmul_integer(array(a), array(b), array(of_a), array(of_b))
+    same(y, ops.matmul_integer(a, b, of_a, of_b))
+
+
+def test_out_may_be_strided(gpu):
+    rng = np.random.default_rng(4)
+    a, b = codes(rng, (20, 40), True), codes(rng, (40, 12), True)
+    for out in (np.zeros((20, 30), np.int32)[:, 3:15], np.zeros((12, 20), np.int32).T):
+        there = standin_cupy.ndarray._of(out)
+        assert ops.matmul_integer(array(a), array(b), out=there) is there
+        np.testing.assert_array_equal(out, ops.matmul_integer(a, b))
+
+
+@pytest.mark.parametrize("device", [(75, 40), (80, 108), (90, 2), (90, 132), (120, 84)])
+def test_all_devices_agree(gpu, device):
+    gpu(*device)
+    rng = np.random.default_rng(5)
+    for m, k, n in [(2, 100, 30), (9, 3000, 20), (40, 3000, 70), (140, 260, 130)]:
+        a, b = codes(rng, (m, k), True), codes(rng, (k, n), True)
+        with standin_cupy.nothing_fetched():
+            y = ops.matmul_integer(array(a), array(b), 3, -4)
+        same(y, ops.matmul_integer(a, b, 3, -4))
+        packed = pq.pack(array(b))
+        same(ops.matmul_integer(array(a), packed, 3, -4), ops.matmul_integer(a, b, 3, -4))
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("rounding", ["double", "single"])
+def test_qlinear_matmul(gpu, mode, rounding):
+    rng = np.random.default_rng(6)
+    a, b = codes(rng, (2, 20, 50), False), codes(rng, (50, 33), True)
+    columns = (0.01 + rng.random(33)).astype(np.float32)
+    lines = (0.01 + rng.random((2, 20, 1))).astype(np.float32)
+    for a_scale, b_scale, zero in [(0.02, columns, np.uint8(128)), (lines, 0.01, np.int16(-300))]:
+        rest = b_scale, 3, 11.5, zero
+        given = {"mode": mode, "rounding": rounding}
+        host = ops.qlinear_matmul(a, a_scale, 100, b, *rest, **given)
+        same(ops.qlinear_matmul(array(a), a_scale, 100, array(b), *rest, **given), host)
+        same(ops.qlinear_matmul(array(a), a_scale, 100, pq.pack(array(b)), *rest, **given), host)
+
+
+def both(x, **given):
+    """A QuantizedArray, and the same on the device."""
+    q = pq.quantize(x, **given)
+    return q, pq.QuantizedArray(array(q.data), q.params)
+
+
+CASES = [
+    ({}, {}), ({"axis": 0}, {"axis": 1}), ({"dtype": "uint8", "scheme": "affine"}, {"axis": 1}),
+    ({"axis": 1, "block_size": 16}, {"axis": 0, "block_size": 16}),
+    ({}, {"axis": 0, "block_size": 24, "dtype": "uint8", "scheme": "affine"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("of_a, of_b", CASES)
+def test_matmul(gpu, of_a, of_b):
+    rng = np.random.default_rng(7)
+    a, on_a = both(rng.standard_normal((12, 100)).astype(np.float32), **of_a)
+    b, on_b = both(rng.standard_normal((100, 37)).astype(np.float32), **of_b)
+    bias = rng.standard_normal(37).astype(np.float32)
+    ways = [{}, {"bias": bias, "relu": True}, {"clip": (-3.0, 4.0)}, {"out_dtype": "float16"}]
+    if "block_size" not in of_b:
+        out = pq.QuantParams(0.3, 5, "int8")
+        ways += [{"out_dtype": "int32"}, {"out_params": out}, {"out_params": out, "bias": bias}]
+        ways += [{"out_params": pq.QuantParams(0.001, 0, "int16"), "mode": "fixed"}]
+    for way in ways:
+        host = pq.matmul(a, b, **way)
+        for right in (on_b, pq.pack(on_b)):
+            on_device = {k: array(v) if isinstance(v, np.ndarray) else v for k, v in way.items()}
+            for given in (way, on_device):
+                y = pq.matmul(on_a, right, **given)
+                if "out_params" in way:
+                    same(y.data, host.data)
+                else:
+                    same(y, host)
+
+
+def test_linear(gpu):
+    rng = np.random.default_rng(8)
+    w, on_w = both(rng.standard_normal((30, 70)).astype(np.float32), axis=0)
+    x = rng.standard_normal((3, 11, 70)).astype(np.float32)
+    bias = rng.standard_normal(30).astype(np.float32)
+    static = pq.calibrate(x, dtype="uint8", scheme="affine")
+    for weight in (on_w, pq.pack(on_w, transposed=True)):
+        with standin_cupy.nothing_fetched():
+            y = pq.linear(array(x), weight, bias, x_params=static, relu=True)
+        same(y, pq.linear(x, w, bias, x_params=static, relu=True))
+
+
+def test_dynamic_linear(gpu):
+    pytest.importorskip("pyquant._cuda_reduce")
+    rng = np.random.default_rng(9)
+    w, on_w = both(rng.standard_normal((30, 70)).astype(np.float32), axis=0)
+    x = rng.standard_normal((3, 11, 70)).astype(np.float32)
+    for weight in (on_w, pq.pack(on_w, transposed=True)):
+        with standin_cupy.nothing_fetched():
+            y = pq.linear(array(x), weight)
+        same(y, pq.linear(x, w))
+
+
+def test_beyond_int32(gpu):
+    k = 40000
+    a, b = np.full((2, k), 255, np.uint8), np.full((k, 3), 255, np.uint8)
+    a[1, ::3], b[::7, 1] = 3, 9
+    for mode, rounding in [("float", "double"), ("fixed", "double"), ("fixed", "single")]:
+        rest = 1e-3, 0, 77.7, np.int16(5)
+        given = {"mode": mode, "rounding": rounding}
+        host = ops.qlinear_matmul(a, 1e-3, 0, b, *rest, **given)
+        same(ops.qlinear_matmul(array(a), 1e-3, 0, array(b), *rest, **given), host)
+        same(ops.qlinear_matmul(array(a), 1e-3, 0, pq.pack(array(b)), *rest, **given), host)
+    with pytest.raises(OverflowError, match="K=40000"):
+        ops.matmul_integer(array(a), array(b))
+
+
+def test_packed_matrices(gpu):
+    rng = np.random.default_rng(10)
+    w = codes(rng, (50, 20), True)
+    there = array(w)
+    packed = pq.pack(there)
+    there[...] = 0
+    same(packed.unpack(), w)
+    assert packed.isa == "cuda" and packed.nbytes == 20 * 64 + 20 * 4
+    for block in (16, 24):
+        q = pq.quantize(w.astype(np.float32), axis=0, block_size=block)
+        one = pq.pack(pq.QuantizedArray(array(q.data), q.params))
+        same(one.unpack().data, q.data)
+    with pytest.raises(TypeError, match="packed where the other operand is"):
+        ops.matmul_integer(codes(rng, (3, 50), True), packed)
+
+
+def test_same_names_and_arguments_as_on_the_cpu(gpu):
+    import ast
+    import inspect
+    from pathlib import Path
+
+    from pyquant import _cuda
+
+    stub = ast.parse((Path(pq.__file__).parent / "_cpu.pyi").read_text())
+    functions = {f.name: f for f in stub.body if isinstance(f, ast.FunctionDef)}
+    for name in ("matmul", "pack_matrix"):
+        names = [a.arg for a in functions[name].args.args]
+        assert list(inspect.signature(getattr(_cuda, name)).parameters) == names
+    packed = next(c for c in stub.body if isinstance(c, ast.ClassDef) and c.name == "PackedCodes")
+    made = _cuda.pack_matrix(array(np.ones((3, 4), np.int8)), 4, 0)
+    for part in packed.body:
+        name = part.name if isinstance(part, ast.FunctionDef) else part.target.id
+        assert hasattr(made, name), name
