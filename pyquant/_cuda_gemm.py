@@ -8,6 +8,7 @@ for every call or once by `pack_matrix`.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import math
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -197,10 +198,11 @@ def matmul(a: Operand, b: Operand, y: Result, block: int) -> int:
     """``y = a @ b``, as `_cpu.matmul`. A float `a` is quantized first."""
     import cupy
 
-    if y.array.size == 0:
+    target: Any = y.array
+    if target.size == 0:
         return int(_cpu.OK)
-    with y.array.device:
-        target, size = y.array, y.array.itemsize
+    size = target.itemsize
+    with target.device:
         step = _even_step(target.shape[:-2], target.strides[:-2])
         if step is None or target.strides[-1] != size:
             target = cupy.empty(target.shape, target.dtype)
@@ -216,8 +218,7 @@ def _quantized(a: Operand) -> Operand:
     """A float operand as codes: on its grid, or symmetric int8 row by row, scales left there."""
     import cupy
 
-    from pyquant import _cuda
-
+    _cuda: Any = importlib.import_module("pyquant._cuda")
     x = cupy.ascontiguousarray(a.array)
     rows, k = math.prod(x.shape[:-1]), x.shape[-1]
     if a.scale is None:
@@ -313,7 +314,8 @@ def _product(
     """One launch of a matrix kernel, and those of the sums that it needs."""
     import cupy
 
-    device = y.array.device.id
+    target: Any = y.array
+    device = target.device.id
     kept: list[Any] = []
     g = _described(left, right, a, b, y, kept)
     m, n, k, batches = (int(g[name][0]) for name in ("m", "n", "k", "batches"))
@@ -344,14 +346,15 @@ def _described(
     left: Rows, right: Rows, a: Operand, b: Operand, y: Result, kept: list[Any]
 ) -> np.ndarray[Any, Any]:
     """The kernels' pq_gemm, but for sums and split-K; `kept` holds memory until the launch."""
-    m, n = y.array.shape[-2:]
-    size = y.array.itemsize
-    batches = math.prod(y.array.shape[:-2])
-    step = _even_step(y.array.shape[:-2], y.array.strides[:-2])
+    target: Any = y.array
+    m, n = target.shape[-2:]
+    size = target.itemsize
+    batches = math.prod(target.shape[:-2])
+    step = _even_step(target.shape[:-2], target.strides[:-2])
     assert step is not None
     g = np.zeros(1, GEMM)
-    g["a"], g["b"], g["c"] = left.pointer, right.pointer, y.array.data.ptr
-    g["lda"], g["ldb"], g["ldc"] = left.pitch, right.pitch, y.array.strides[-2] // size
+    g["a"], g["b"], g["c"] = left.pointer, right.pointer, target.data.ptr
+    g["lda"], g["ldb"], g["ldc"] = left.pitch, right.pitch, target.strides[-2] // size
     g["a_batch"], g["b_batch"], g["c_batch"] = left.step, right.step, step // size
     g["a_zero"] = _vector(a.zero_point, kept)
     g["b_zero"] = _vector(b.zero_point, kept)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pyquant import _cpu, ops
 from pyquant._arguments import Array, int32_input
-from pyquant._arrays import as_array, contiguous, on_device
+from pyquant._arrays import as_array, contiguous, module_of, on_device
 from pyquant._grid import float_dtype
 from pyquant._operands import Operand, Result
 from pyquant.array import QuantizedArray, QuantParams
@@ -160,15 +160,27 @@ def code_bias(bias: Any, n: int, a: Operand, b: Operand) -> Array | None:
         raise TypeError(f"bias must be floats or int32, not {array.dtype}")
     if array.dtype != np.float64:
         array = array.astype(np.float32)
-    one = np.float32(1)
-    scale = np.multiply(one if a.scale is None else a.scale, one if b.scale is None else b.scale)
+    one = np.ones((), np.float32)
+    array, a_scale, b_scale = _together(
+        array, one if a.scale is None else a.scale, one if b.scale is None else b.scale
+    )
     with np.errstate(all="ignore"):
-        codes = np.rint(array.reshape(n) / scale)
+        codes: Array = np.rint(array.reshape(n) / (a_scale * b_scale))
         fits = (codes >= -(2.0**31)) & (codes < 2.0**31)
     if not on_device(fits) and not fits.all():
         bad = array.reshape(n)[~fits][0]
         raise ValueError(f"bias={bad} must fit int32 at scale a_scale * b_scale, and does not")
-    return codes.astype(np.int32)
+    in_int32: Array = codes.astype(np.int32)
+    return in_int32
+
+
+def _together(*arrays: Array) -> tuple[Array, ...]:
+    """All on the device if one is, for CuPy does not compute with NumPy's arrays."""
+    there: Any = next((x for x in arrays if on_device(x)), None)
+    if there is None:
+        return arrays
+    with there.device:
+        return tuple(x if on_device(x) else module_of(there).asarray(x) for x in arrays)
 
 
 def _check_shape(bias: Array, n: int) -> None:

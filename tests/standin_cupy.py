@@ -112,10 +112,12 @@ class ndarray:
     device = property(lambda self: Device(self._device))
     T = property(lambda self: ndarray._of(self._host.T, self._device))
     reshape, view, transpose, ravel = map(_view, ("reshape", "view", "transpose", "ravel"))
+    swapaxes = _view("swapaxes")
     sum, max, min, any, all, argmax = map(_reduction, ("sum", "max", "min", "any", "all", "argmax"))
     __add__, __radd__, __sub__, __mul__ = map(
         _operator, ("__add__", "__radd__", "__sub__", "__mul__")
     )
+    __truediv__ = _operator("__truediv__")
     __floordiv__, __and__, __or__, __invert__ = map(
         _operator, ("__floordiv__", "__and__", "__or__", "__invert__")
     )
@@ -179,8 +181,13 @@ class ndarray:
             "Please use `.get()` to construct a NumPy array explicitly."
         )
 
-    def __array_ufunc__(self, *args, **kwargs):
-        raise TypeError(f"Unsupported type {np.ndarray}")
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if method != "__call__" or kwargs:
+            raise TypeError(f"Unsupported {method}")
+        return ndarray._of(ufunc(*map(_operand, inputs)))
+
+    def __array_function__(self, function, types, args, kwargs):
+        return getattr(sys.modules[__name__], function.__name__)(*args, **kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, self._device
@@ -208,6 +215,14 @@ def array(obj, dtype=None, copy=True, order="K") -> ndarray:
 
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False) -> ndarray:
     return array(a, dtype, copy=False)
+
+
+def ascontiguousarray(a: ndarray) -> ndarray:
+    return a if a.flags.c_contiguous else a.copy()
+
+
+def shape(a: ndarray) -> tuple[int, ...]:
+    return a.shape
 
 
 def asnumpy(a) -> np.ndarray:
@@ -331,7 +346,8 @@ def _host_kernel(device: int, unit: str, name: str):
 
     def call(grid, block, args, shared_mem=0):
         for argument in args:
-            assert not isinstance(argument, np.ndarray), f"{name} was given host memory"
+            by_value = isinstance(argument, np.ndarray) and argument.dtype.kind == "V"
+            assert by_value or not isinstance(argument, np.ndarray), f"{name} was given host memory"
             if isinstance(argument, ndarray):
                 assert argument.device.id == device == _devices[-1]
         launch(grid, block, args, shared_mem)

@@ -13,7 +13,7 @@ def types(pair: str) -> str:
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_tiles_use_tensor_cores(arch):
-    """A step of 32 bytes along K: an m16n8k32 for every 16 x 8 of a warp's tile, or four m8n8k16."""
+    """A step of 32 bytes along K: m16n8k32 for every 16 x 8 of a warp's tile, or four m8n8k16."""
     warps = {"16x128": (16, 32, 4), "64x64": (32, 32, 4), "128x128": (64, 64, 2)}
     warps["128x256"] = (64, 64, 2)
     for tile, (m, n, steps) in warps.items():

@@ -133,7 +133,7 @@ def test_out_may_be_strided(gpu):
         np.testing.assert_array_equal(out, ops.matmul_integer(a, b))
 
 
-@pytest.mark.parametrize("device", [(75, 40), (80, 108), (90, 2), (90, 132), (120, 84)])
+@pytest.mark.parametrize("device", [(80, 108), (90, 2), (90, 132), (120, 84)])
 def test_all_devices_agree(gpu, device):
     gpu(*device)
     rng = np.random.default_rng(5)
