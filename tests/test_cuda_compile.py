@@ -50,4 +50,4 @@ def test_quantize_costs_few_instructions_an_element(arch):
 def test_units_are_found_and_whole():
     for unit in _cuda_loader.units():
         text = _cuda_loader.source(unit)
-        assert "#include" not in text and text.count("PYQUANT_SEMANTICS_H") == 2
+        assert '#include "' not in text and text.count("PYQUANT_SEMANTICS_H") == 2
