@@ -1,4 +1,4 @@
-"""`python -m bench elementwise | overhead | calibration | checkpoint | import | gpu`."""
+"""`python -m bench elementwise | overhead | calibration | checkpoint | import | gpu | gpu-gemm`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--gigabytes", type=float, default=2.0)
     sub.add_argument("--rounds", type=int, default=5)
     sub.add_argument("--folder", type=Path, help="where the files go (default: temporary files)")
+    sub = commands.add_parser(
+        "gpu-gemm", help="integer products on a GPU, beside cuBLASLt and torch"
+    )
+    sub.add_argument("--rounds", type=int, default=20)
+    sub.add_argument("--quick", action="store_true", help="two shapes")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write the table")
     sub = commands.add_parser("import", help="import time beyond NumPy")
     sub.add_argument("--rounds", type=int, default=20)
     sub = commands.add_parser("gpu", help="elementwise on a GPU, beside CuPy and torch")
@@ -71,11 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.batches, given.size, given.rounds, given.threads, given.json, not given.no_peers
         )
         return 0 if met else 1
-    if given.command == "gpu":
-        from bench import gpu
-
+    if given.command in ("gpu", "gpu-gemm"):
         try:
-            met = gpu.run(given.elements, given.rounds, given.json, given.only)
+            if given.command == "gpu":
+                from bench import gpu
+
+                met = gpu.run(given.elements, given.rounds, given.json, given.only)
+            else:
+                from bench import gpu_gemm
+
+                met = gpu_gemm.run(given.rounds, given.json, given.quick)
         except RuntimeError as error:
             print(error, file=sys.stderr)
             return 2

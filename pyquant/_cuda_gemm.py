@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyquant import _cpu, _cuda_loader
-from pyquant._cuda_gemm_plan import GEMM, plan
+from pyquant._cuda_gemm_plan import NOTHING, packed, plan
 from pyquant._operands import Operand, Result
 
 _INT32_MAX = (1 << 31) - 1
@@ -305,7 +305,7 @@ def _wide_product(left: Rows, right: Rows, a: Operand, b: Operand, y: Result, mo
         _launch("gemm_wide", "add_part", -(-n // 256), 256, sums, part, n, int(first == 0))
     kept: list[Any] = []
     g = _described(left, right, a._replace(zero_point=None), b._replace(zero_point=None), y, kept)
-    _launch("gemm_wide", "finish", -(-sums.size // 256), 256, sums, g)
+    _launch("gemm_wide", "finish", -(-sums.size // 256), 256, sums, packed(g))
 
 
 def _product(
@@ -318,20 +318,20 @@ def _product(
     device = target.device.id
     kept: list[Any] = []
     g = _described(left, right, a, b, y, kept)
-    m, n, k, batches = (int(g[name][0]) for name in ("m", "n", "k", "batches"))
-    chosen = plan(m, n, k, batches, *_device(device))
+    m, n = target.shape[-2:]
+    chosen = plan(m, n, left.k, g["batches"], *_device(device))
     in_passing = chosen.unit == "gemm_rows"
     if a.zero_point is not None and (b_sum is not None or not in_passing):
         b_sum = sums_of(right) if b_sum is None else b_sum
         g["b_sum"] = _vector(b_sum[0], kept, batch=n if right.step else 0)
     if b.zero_point is not None and not in_passing:
         g["a_sum"] = _vector(sums_of(left)[0], kept, batch=m if left.step else 0)
-    g["splits"], g["add"] = chosen.splits, add
+    g["splits"], g["add"] = chosen.splits, int(add)
     unit = f"{chosen.unit}_{left.name}{right.name}"
     if chosen.unit == "gemm_hopper":
         maps = _tensor_map(left), _tensor_map(right)
         kernel = _cuda_loader.kernel(f"{unit}_sm_90a", chosen.name)
-        kernel((chosen.grid,), (chosen.block,), (*maps, g), shared_mem=chosen.shared)
+        kernel((chosen.grid,), (chosen.block,), (*maps, packed(g)), shared_mem=chosen.shared)
         return
     if chosen.splits > 1 and chosen.tile is not None:
         tile = chosen.tile
@@ -339,20 +339,20 @@ def _product(
         done = cupy.zeros(chosen.grid // chosen.splits, np.int32)
         g["partial"], g["done"] = partial.data.ptr, done.data.ptr
     kernel = _cuda_loader.kernel(unit, chosen.name)
-    kernel((chosen.grid,), (chosen.block,), (g,), shared_mem=chosen.shared)
+    kernel((chosen.grid,), (chosen.block,), (packed(g),), shared_mem=chosen.shared)
 
 
 def _described(
     left: Rows, right: Rows, a: Operand, b: Operand, y: Result, kept: list[Any]
-) -> np.ndarray[Any, Any]:
-    """The kernels' pq_gemm, but for sums and split-K; `kept` holds memory until the launch."""
+) -> dict[str, Any]:
+    """The fields of pq_gemm, but for sums and split-K; `kept` holds memory until the launch."""
     target: Any = y.array
     m, n = target.shape[-2:]
     size = target.itemsize
     batches = math.prod(target.shape[:-2])
     step = _even_step(target.shape[:-2], target.strides[:-2])
     assert step is not None
-    g = np.zeros(1, GEMM)
+    g = dict(NOTHING)
     g["a"], g["b"], g["c"] = left.pointer, right.pointer, target.data.ptr
     g["lda"], g["ldb"], g["ldc"] = left.pitch, right.pitch, target.strides[-2] // size
     g["a_batch"], g["b_batch"], g["c_batch"] = left.step, right.step, step // size

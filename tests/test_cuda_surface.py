@@ -11,10 +11,6 @@ from c_build import ROOT
 pytest.importorskip("cupy")
 from pyquant import _cpu, _cuda, _cuda_loader
 
-# Operations that run on the CPU alone so far.
-CPU_ALONE = {"matmul", "pack_matrix"}
-
-
 def declared() -> dict[str, list[str]]:
     """The functions of `_cpu.pyi`, with their parameters' names."""
     tree = ast.parse((ROOT / "pyquant" / "_cpu.pyi").read_text())
@@ -36,7 +32,7 @@ def test_operators_use_backends():
     assert used_of_backends() >= {"quantize", "dequantize", "fake_quantize", "requantize"}
 
 
-@pytest.mark.parametrize("name", sorted(used_of_backends() - CPU_ALONE))
+@pytest.mark.parametrize("name", sorted(used_of_backends()))
 def test_both_modules_have_what_operators_use(name):
     assert callable(getattr(_cpu, name))
     assert callable(getattr(_cuda, name))
@@ -46,7 +42,7 @@ def test_both_modules_have_what_operators_use(name):
 def test_functions_of_one_name_take_the_same(name):
     function = getattr(_cuda, name, None)
     if function is None:
-        assert name not in used_of_backends() - CPU_ALONE
+        assert name not in used_of_backends()
         return
     assert list(inspect.signature(function).parameters) == declared()[name]
 
