@@ -11,6 +11,7 @@ from c_build import ROOT
 pytest.importorskip("cupy")
 from pyquant import _cpu, _cuda, _cuda_loader
 
+
 def declared() -> dict[str, list[str]]:
     """The functions of `_cpu.pyi`, with their parameters' names."""
     tree = ast.parse((ROOT / "pyquant" / "_cpu.pyi").read_text())
