@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,12 @@ def contiguous(array: Any, dtype: np.dtype[Any]) -> Array:
         return np.array(array, dtype=dtype, order="C", copy=None)
     if not array.dtype.isnative:
         raise TypeError(f"arrays on a GPU must have native byte order, not {array.dtype.str}")
+    convert = import_module("pyquant._cuda_convert")
     made: Array
-    if array.dtype == dtype and dtype.name == "bfloat16":  # CuPy cannot copy what it is
+    if convert.casts(array.dtype, dtype):
+        source, made = contiguous(array, array.dtype), empty(array.shape, dtype, array)
+        convert.cast(source, made)
+    elif dtype.name == "bfloat16":  # which CuPy cannot copy as what it is
         made = array.view(np.uint16).astype(np.uint16, order="C", copy=False).view(dtype)
     else:
         made = array.astype(dtype, order="C", copy=False)

@@ -34,7 +34,7 @@ _linear_plain = _cpu.linear_plain
 _USUAL = ("float32", "float")  # out_dtype and mode
 
 
-@takes_tensors()
+@takes_tensors(differentiable=True)
 def matmul(
     a: QuantizedArray,
     b: QuantizedArray | PackedMatrix,
@@ -170,7 +170,7 @@ def linear(
     )  # fmt: skip
 
 
-@takes_tensors()
+@takes_tensors(differentiable=True)
 def _linear(
     x: Any,
     weight: Any,

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from pyquant import ops
-from pyquant._arguments import Array
 from pyquant._grid import grid_of
 
 try:
@@ -36,11 +33,12 @@ def fake_quantize(
 
     The values are those of `pyquant.fake_quantize`, the gradients those of
     `pyquant.fake_quantize_grad`: masked straight-through for x, LSQ for the scale, LSQ+ for the
-    zero point. CPU tensors are computed on where they lie, without copies of contiguous ones.
+    zero point. Tensors are computed on where they lie, without copies of contiguous ones. Those on
+    a GPU need CuPy, run on torch's current stream, and their values are not checked.
 
     Parameters
     ----------
-    x : tensor of float16, bfloat16, float32 or float64 on the CPU
+    x : tensor of float16, bfloat16, float32 or float64, on the CPU or an NVIDIA GPU
         bfloat16 needs the ml_dtypes package.
     scale : float or tensor
         Positive; shape ``()`` or ``(1,)`` per tensor, ``(x.shape[axis],)`` with `axis`, and
@@ -59,7 +57,7 @@ def fake_quantize(
     Raises
     ------
     TypeError
-        `x` is not a dense floating-point tensor on the CPU.
+        `x` is not a dense floating-point tensor on the CPU or an NVIDIA GPU.
     ValueError
         As `pyquant.quantize`; among them a scale that an optimizer has made zero or negative.
 
@@ -109,12 +107,10 @@ class _FakeQuantize(torch.autograd.Function):
         ctx.constants = [
             None if isinstance(v, torch.Tensor) else v for v in (x, scale, zero_point)
         ]
-        values = _array(x, "x")
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         ops.fake_quantize_linear(
-            values, _scales(scale), _zero_points(zero_point, dtype, narrow_range),
-            out=_array(y, "out"), **ctx.options,
-        )  # fmt: skip
+            x, scale, _zero_points(zero_point, dtype, narrow_range), out=y, **ctx.options
+        )
         return y
 
     @staticmethod
@@ -126,12 +122,11 @@ class _FakeQuantize(torch.autograd.Function):
         )
         dtype, narrow_range = ctx.options["dtype"], ctx.options["narrow_range"]
         gradients = ops.fake_quantize_grad_linear(
-            _array(grad, "grad"), _array(x, "x"), _scales(scale),
-            _zero_points(zero_point, dtype, narrow_range), **ctx.options,
-        )  # fmt: skip
+            grad, x, scale, _zero_points(zero_point, dtype, narrow_range), **ctx.options
+        )
         needed = ctx.needs_input_grad
         results = [
-            _tensor_like(gradient, value) if need else None
+            _like(gradient, value) if need else None
             for gradient, value, need in zip(
                 gradients, (x, scale, zero_point), needed[:3], strict=True
             )
@@ -139,45 +134,16 @@ class _FakeQuantize(torch.autograd.Function):
         return (*results, None, None, None, None)
 
 
-def _array(tensor: torch.Tensor, name: str) -> Array:
-    """The tensor's own memory as an array."""
-    if tensor.device.type != "cpu" or tensor.layout != torch.strided:
-        raise TypeError(
-            f"{name} must be a dense tensor on the CPU in this version, not {tensor.layout} on "
-            f"{tensor.device}"
-        )
-    tensor = tensor.detach()
-    if tensor.dtype != torch.bfloat16:
-        return np.asarray(tensor.numpy())
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise ImportError(
-            f"{name} is bfloat16, which needs the ml_dtypes package: pip install 'pyquant[files]'"
-        ) from None
-    return np.asarray(tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
-
-
-def _scales(scale: torch.Tensor | float) -> Any:
-    return _array(scale, "scale") if isinstance(scale, torch.Tensor) else scale
-
-
 def _zero_points(zero_point: torch.Tensor | int, dtype: str, narrow_range: bool) -> Any:
-    if not isinstance(zero_point, torch.Tensor):
+    if not isinstance(zero_point, torch.Tensor) or not zero_point.dtype.is_floating_point:
         return zero_point
-    array = _array(zero_point, "zero_point")
-    if not zero_point.dtype.is_floating_point:
-        return array
-    if not np.isfinite(array).all():
-        raise ValueError(f"zero_point={array[~np.isfinite(array)].flat[0]} must be finite")
+    if zero_point.device.type == "cpu" and not zero_point.isfinite().all():
+        bad = zero_point[~zero_point.isfinite()].flatten()[0].item()
+        raise ValueError(f"zero_point={bad} must be finite")
     grid = grid_of(dtype, narrow_range)
-    return np.clip(np.rint(array), grid.qmin, grid.qmax).astype(np.int32)
+    return zero_point.detach().round().clamp(grid.qmin, grid.qmax).to(torch.int32)
 
 
-def _tensor_like(gradient: Array, tensor: torch.Tensor) -> torch.Tensor:
-    """A gradient in the dtype and shape of what it belongs to."""
-    if gradient.dtype.name == "bfloat16":
-        made = torch.from_numpy(gradient.view(np.int16)).view(torch.bfloat16)
-    else:
-        made = torch.from_numpy(gradient)
-    return made.to(tensor.dtype).reshape(tensor.shape)
+def _like(gradient: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """A gradient with the dtype, shape and place of what it belongs to."""
+    return gradient.to(device=tensor.device, dtype=tensor.dtype).reshape(tensor.shape)

@@ -89,6 +89,7 @@ PARAMS = pq.QuantParams(0.05, 3, "uint8")
 SCALE = np.float32([0.5, 0.25, 2.0, 1.0, 0.125, 4.0])
 CODES = (np.arange(1980) % 16 - 8).astype(np.int8).reshape(SHAPE)
 ACC = (np.arange(1980, dtype=np.int32).reshape(SHAPE) - 900) * 12345
+WEIGHT = CODES[0, :3].T.copy()
 FUNCTIONS = {
     "quantize": lambda t: pq.quantize(t(X)),
     "quantize_static": lambda t: pq.quantize(t(X), PARAMS),
@@ -120,6 +121,19 @@ FUNCTIONS = {
     "absmax": lambda t: ops.absmax(t(X)),
     "choose_params": lambda t: ops.choose_params(t(-SCALE), t(SCALE), scheme="affine"),
     "requantize": lambda t: ops.requantize(t(ACC), t(1e-7 * SCALE), axis=0),
+    "matmul_integer": lambda t: ops.matmul_integer(t(CODES), t(WEIGHT), 3, t(np.int8([1, 2, 3]))),
+    "qlinear_matmul": lambda t: ops.qlinear_matmul(
+        t(CODES), 0.1, 3, t(WEIGHT), t(SCALE[:3]), 0, 0.5, np.int8(1)
+    ),
+    "matmul": lambda t: pq.matmul(pq.quantize(t(X)), pq.quantize(t(X[0].T.copy()), axis=1)),
+    "matmul_codes": lambda t: pq.matmul(
+        pq.quantize(t(X)), pq.quantize(t(X[0].T.copy()), dtype="int4", packed=True),
+        bias=t(X[0, :, 0].copy()), out_params=PARAMS,
+    ),
+    "linear": lambda t: pq.linear(t(X), pq.quantize(t(X[0]), axis=0), t(X[1, :, 0].copy())),
+    "linear_static": lambda t: pq.linear(t(X), pq.quantize(t(X[0])), x_params=PARAMS),
+    "linear_blocks": lambda t: pq.linear(t(X), pq.quantize(t(X[0]), axis=1, block_size=16)),
+    "linear_packed": lambda t: pq.linear(t(X), pq.pack(pq.quantize(X[0], axis=0), transposed=True)),
     "pack_bits": lambda t: ops.pack_bits(t(CODES), 4),
     "unpack_bits": lambda t: ops.unpack_bits(t(ops.pack_bits(CODES, 4)), 4, SHAPE),
 }

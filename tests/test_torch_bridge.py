@@ -116,7 +116,7 @@ def test_memory_is_shared_and_not_copied(monkeypatch):
     original = ops.fake_quantize_linear
 
     def spy(x, scale, zero_point, *, out, **options):
-        seen.update(x=x.ctypes.data, scale=scale.ctypes.data, out=out.ctypes.data)
+        seen.update(x=x.data_ptr(), scale=scale.data_ptr(), out=out.data_ptr())
         return original(x, scale, zero_point, out=out, **options)
 
     monkeypatch.setattr(ops, "fake_quantize_linear", spy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from pyquant._arguments import (
     refuse,
     scale_input,
 )
-from pyquant._arrays import as_array, module_of, on_device
+from pyquant._arrays import as_array, contiguous, module_of, on_device
 from pyquant._backend import backend_of
 from pyquant._grid import float_code, float_dtype, grid_of
 from pyquant._tensors import takes_tensors
@@ -214,8 +215,8 @@ def _dequantize_wide(
     dtype: np.dtype[Any],
     out: Array | None,
 ) -> Array:
-    """int32, as biases are: rare and small, so the array library's arithmetic, rounded alike."""
-    layout_of(q.shape, axis, block_size)
+    """int32, as biases are: rare and small, so NumPy's arithmetic, rounded alike."""
+    layout = layout_of(q.shape, axis, block_size)
     expected = params_shape(q.shape, axis, block_size)
     scale = apart(scale_input(scale, expected), out)
     if not on_device(scale):
@@ -225,18 +226,23 @@ def _dequantize_wide(
         raise TypeError(f"zero_point must be integers, not {zeros.dtype}")
     if zeros.shape not in (expected, (), (1,)):
         raise ValueError(f"zero_point must have shape {expected} or () here, not {zeros.shape}")
-    xp = module_of(q)
-    scale, zeros = xp.asarray(scale), xp.asarray(zeros)
-    zeros = xp.broadcast_to(zeros.reshape(()) if zeros.size == 1 else zeros, expected)
+    zeros = module_of(zeros).broadcast_to(zeros.reshape(()) if zeros.size == 1 else zeros, expected)
+    result = output(out, q.shape, dtype, q)
+    if on_device(q):
+        xp = module_of(q)
+        zeros = contiguous(xp.asarray(zeros), np.dtype(np.int64))
+        convert = import_module("pyquant._cuda_convert")
+        convert.dequantize_int32(q, xp.asarray(scale), zeros, result, layout)
+        return delivered(result, out)
     if axis is not None:
         axis %= q.ndim
         if block_size is None:
             shape = tuple(n if i == axis else 1 for i, n in enumerate(q.shape))
             scale, zeros = scale.reshape(shape), zeros.reshape(shape)
         else:
-            index = xp.arange(q.shape[axis]) // block_size
-            scale, zeros = xp.take(scale, index, axis), xp.take(zeros, index, axis)
+            index = np.arange(q.shape[axis]) // block_size
+            scale, zeros = np.take(scale, index, axis), np.take(zeros, index, axis)
     real = (q.astype(np.int64) - zeros).astype(np.float32) * scale
-    result = output(out, q.shape, dtype, q)
-    result[...] = real.astype(dtype)
+    with np.errstate(over="ignore"):  # beyond the largest float16 lies infinity
+        result[...] = real.astype(dtype)
     return delivered(result, out)
