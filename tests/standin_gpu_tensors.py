@@ -17,6 +17,8 @@ class _Exporting:
         self.dtype = host.dtype if dtype is None else dtype
         self.streams: list = []
 
+    shape = property(lambda self: self.host.shape)
+
     def __dlpack_device__(self):
         return 2, self.index
 
