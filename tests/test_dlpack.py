@@ -127,8 +127,10 @@ FUNCTIONS = {
     ),
     "matmul": lambda t: pq.matmul(pq.quantize(t(X)), pq.quantize(t(X[0].T.copy()), axis=1)),
     "matmul_codes": lambda t: pq.matmul(
-        pq.quantize(t(X)), pq.quantize(t(X[0].T.copy()), dtype="int4", packed=True),
-        bias=t(X[0, :, 0].copy()), out_params=PARAMS,
+        pq.quantize(t(X)),
+        pq.quantize(t(X[0].T.copy()), dtype="int4", packed=True),
+        bias=t(X[0, :, 0].copy()),
+        out_params=PARAMS,
     ),
     "linear": lambda t: pq.linear(t(X), pq.quantize(t(X[0]), axis=0), t(X[1, :, 0].copy())),
     "linear_static": lambda t: pq.linear(t(X), pq.quantize(t(X[0])), x_params=PARAMS),
