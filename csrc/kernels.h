@@ -117,6 +117,18 @@ typedef const pq_gemm_kernels *pq_gemm_fn(void);
 /* Sums over more k than this are refused: int32 holds the sum of so many codes. */
 #define PQ_LARGEST_K ((size_t)1 << 23)
 
+/* to[c * to_stride + r] = from[r * from_stride + c]; bytes, in places that do not overlap. */
+typedef void pq_transpose_fn(const uint8_t *from, size_t rows, size_t columns, size_t from_stride, uint8_t *to,
+                             size_t to_stride);
+
+/* Depthwise convolution: c[p][j] = (start ? start[j] : c[p][j]) + sum over i of a[p * a_stride + offset[i] + j] * w[i * w_stride + j],
+ * modulo 2^32. Each of a and w is between -255 and 255; channels is a multiple of PQ_DEPTHWISE_CHANNELS, and taps from 1 to
+ * PQ_DEPTHWISE_TAPS. */
+enum { PQ_DEPTHWISE_CHANNELS = 32, PQ_DEPTHWISE_TAPS = 32 };
+typedef void pq_depthwise_fn(const int16_t *a, size_t a_stride, const size_t *offset, size_t taps, const int16_t *w,
+                             size_t w_stride, size_t pixels, size_t channels, const int32_t *start, int32_t *c,
+                             size_t c_stride);
+
 /* What is added to a code of `from` to make it one of `to`. */
 static inline int32_t pq_gemm_shift(pq_type from, pq_type to)
 {

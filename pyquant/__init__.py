@@ -7,6 +7,7 @@ _runtime.configure()
 
 from pyquant.array import QuantizedArray, QuantParams, dequantize, quantize  # noqa: E402
 from pyquant.calibration import calibrate, choose_params  # noqa: E402
+from pyquant.convolution import PackedConvolution, conv2d, pack_convolution  # noqa: E402
 from pyquant.files import load, save  # noqa: E402
 from pyquant.metrics import QuantizationError, error  # noqa: E402
 from pyquant.observers import Observer  # noqa: E402
@@ -25,12 +26,14 @@ from pyquant.training import fake_quantize, fake_quantize_grad  # noqa: E402
 
 __all__ = [
     "Observer",
+    "PackedConvolution",
     "PackedMatrix",
     "QuantParams",
     "QuantizationError",
     "QuantizedArray",
     "calibrate",
     "choose_params",
+    "conv2d",
     "dequantize",
     "error",
     "fake_quantize",
@@ -43,6 +46,7 @@ __all__ = [
     "matmul",
     "ops",
     "pack",
+    "pack_convolution",
     "quantize",
     "runtime_info",
     "save",

@@ -92,6 +92,43 @@ cdef extern from "pyquant.h" nogil:
         const ptrdiff_t *b_offset
         const ptrdiff_t *y_offset
 
+    ctypedef struct pq_convolution_shape:
+        size_t images
+        size_t channels
+        size_t outputs
+        size_t groups
+        size_t size[3]
+        size_t kernel[3]
+        size_t stride[3]
+        size_t dilation[3]
+        size_t before[3]
+        size_t after[3]
+
+    ctypedef struct pq_images:
+        const void *data
+        pq_type type
+        ptrdiff_t image_stride
+        ptrdiff_t channel_stride
+        ptrdiff_t stride[3]
+        const int32_t *zero_point
+        size_t zero_points
+        const float *scale
+        size_t scales
+
+    ctypedef struct pq_packed_convolution:
+        pass
+
+    ctypedef struct pq_convolution:
+        pq_convolution_shape shape
+        pq_images x
+        pq_images w
+        const pq_packed_convolution *packed
+        int32_t x_qmin
+        int32_t x_qmax
+        int x_signed
+        pq_result y
+        ptrdiff_t y_image_stride
+
     ctypedef void (*pq_task)(void *context, size_t index)
     ctypedef void (*pq_parallel_for)(void *pool, size_t tasks, pq_task task, void *context)
 
@@ -129,6 +166,12 @@ cdef extern from "pyquant.h" nogil:
     size_t pq_packed_matrix_bytes(const pq_packed_matrix *packed)
     const char *pq_packed_matrix_isa(const pq_packed_matrix *packed)
     pq_status pq_matmul(const pq_product *product)
+    size_t pq_convolution_size(const pq_convolution_shape *shape, int dimension)
+    pq_status pq_pack_convolution(const pq_convolution_shape *shape, const pq_images *w, pq_packed_convolution **packed)
+    void pq_free_packed_convolution(pq_packed_convolution *packed)
+    size_t pq_packed_convolution_bytes(const pq_packed_convolution *packed)
+    const char *pq_packed_convolution_isa(const pq_packed_convolution *packed)
+    pq_status pq_convolve(const pq_convolution *convolution)
     size_t pq_packed_size(size_t n, int bits)
     pq_status pq_pack_bits(const void *q, size_t n, int bits, int is_signed, uint8_t *packed)
     pq_status pq_unpack_bits(const uint8_t *packed, size_t n, int bits, int is_signed, void *q)

@@ -199,6 +199,55 @@ typedef struct {
 } pq_product;
 pq_status pq_matmul(const pq_product *product);
 
+/* Convolution as networks mean it (the kernel is not turned round), of up to three dimensions:
+ *   acc[image][o][p] = sum over c, i of (x[image][c][p * stride + i * dilation - before] - x_zero) * (w[o][c][i] - w_zero)
+ * where c runs over the channels of o's group, and x outside the image is its zero point: the real 0.0. With fewer dimensions
+ * the first entries are size, kernel, stride and dilation 1, before and after 0. */
+typedef struct {
+    size_t images, channels, outputs, groups; /* channels and outputs of all groups, and multiples of groups */
+    size_t size[3], kernel[3], stride[3], dilation[3], before[3], after[3];
+} pq_convolution_shape;
+
+/* How many p there are in a dimension, 0 to 2; 0 where the kernel does not fit. */
+size_t pq_convolution_size(const pq_convolution_shape *shape, int dimension);
+
+/* x, or the weights, of which `image` is an output and `channel` one of its group's; strides in elements, of any sign. */
+typedef struct {
+    const void *data;
+    pq_type type; /* PQ_I8 or PQ_U8; x may be PQ_F32, PQ_F16, PQ_BF16 or PQ_F64, see pq_convolution */
+    ptrdiff_t image_stride, channel_stride, stride[3];
+    const int32_t *zero_point; /* `zero_points` of them, on the grid of the type; NULL: 0 */
+    size_t zero_points;        /* 1, or one an output */
+    const float *scale;        /* `scales` of them, positive and finite; NULL: 1 */
+    size_t scales;             /* 1, or one an output */
+} pq_images;
+
+/* Weights in the layout of the running instruction set, for shapes with these channels, outputs, groups and kernel. */
+typedef struct pq_packed_convolution pq_packed_convolution;
+pq_status pq_pack_convolution(const pq_convolution_shape *shape, const pq_images *w, pq_packed_convolution **packed);
+void pq_free_packed_convolution(pq_packed_convolution *packed);
+size_t pq_packed_convolution_bytes(const pq_packed_convolution *packed);
+const char *pq_packed_convolution_isa(const pq_packed_convolution *packed);
+
+/* y as pq_matmul gives it, with an image's pixels in C order for rows and the outputs for columns: column_stride is 1 where channels
+ * come last, and row_stride where they come first. Image i starts i * y_image_stride elements after y.data.
+ *
+ * A float x is quantized on the way in, with x.scale, which must be there, to x_qmin ... x_qmax of 8 bits (x_signed says whether int8
+ * or uint8).
+ *
+ * PQ_ERROR_OVERFLOW: an int32 result whose accumulators could overflow, given the number of products in one, the types
+ * and the zero points. Other results are right for all numbers of products below 2^23. */
+typedef struct {
+    pq_convolution_shape shape;
+    pq_images x, w;
+    const pq_packed_convolution *packed; /* instead of w.data, w.type and its strides, or NULL */
+    int32_t x_qmin, x_qmax;
+    int x_signed;
+    pq_result y;
+    ptrdiff_t y_image_stride;
+} pq_convolution;
+pq_status pq_convolve(const pq_convolution *convolution);
+
 /* A little-endian bit stream of n codes of `bits` bits (1 to 16), the first in the lowest bits; q holds one code
  * an element, int8/uint8 up to 8 bits, int16/uint16 above. packed has pq_packed_size() bytes; unused bits are 0.
  * Codes from 0, if q is signed from -2^(bits - 1), to 2^bits - 1 fit; PQ_ERROR_CODE says that others lost bits. */

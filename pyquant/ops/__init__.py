@@ -4,6 +4,7 @@ Everything else in the package is built on these, and all validation is here.
 """
 
 from pyquant.ops.bits import pack_bits, unpack_bits
+from pyquant.ops.convolution import conv_integer, qlinear_conv
 from pyquant.ops.dynamic import choose_params, dynamic_quantize, dynamic_quantize_linear
 from pyquant.ops.fake import fake_quantize_grad_linear, fake_quantize_linear
 from pyquant.ops.products import matmul_integer, qlinear_matmul
@@ -14,6 +15,7 @@ from pyquant.ops.requantizing import requantize
 __all__ = [
     "absmax",
     "choose_params",
+    "conv_integer",
     "dequantize_linear",
     "dynamic_quantize",
     "dynamic_quantize_linear",
@@ -22,6 +24,7 @@ __all__ = [
     "matmul_integer",
     "minmax",
     "pack_bits",
+    "qlinear_conv",
     "qlinear_matmul",
     "quantize_linear",
     "requantize",
