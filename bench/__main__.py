@@ -1,4 +1,4 @@
-"""`python -m bench elementwise | overhead | calibration | checkpoint | import | gpu | gpu-gemm`."""
+"""Benchmarks: `python -m bench elementwise`, overhead, calibration, conv, checkpoint, gpu and more."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--size", type=lambda text: int(float(text)), default=1_000_000)
     sub.add_argument("--rounds", type=int, default=3)
     sub.add_argument("--threads", type=int, help="for pyquant and PyTorch (default: all)")
+    sub.add_argument("--no-peers", action="store_true", help="pyquant alone")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write the table")
+    sub = commands.add_parser("conv", help="layers of networks, beside ONNX Runtime and torch")
+    sub.add_argument("--threads", type=_numbers, default=[1, 2], metavar="1,2")
+    sub.add_argument(
+        "--only", action="append", default=[], metavar="PART",
+        help="layers whose name holds PART, as '3x3' or 'depthwise'; may be repeated",
+    )  # fmt: skip
+    sub.add_argument("--images", type=int, default=1)
+    sub.add_argument("--quick", action="store_true", help="fewer rounds")
     sub.add_argument("--no-peers", action="store_true", help="pyquant alone")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the table")
     sub = commands.add_parser("checkpoint", help="a 2 GB file through the command line")
@@ -90,6 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except RuntimeError as error:
             print(error, file=sys.stderr)
             return 2
+        return 0 if met else 1
+    if given.command == "conv":
+        from bench import conv
+
+        met = conv.run(
+            given.threads, given.only, given.images, given.quick, given.json, not given.no_peers
+        )
         return 0 if met else 1
     if given.command == "checkpoint":
         from bench import checkpoint

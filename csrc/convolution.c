@@ -324,11 +324,14 @@ static pq_status run(const pq_convolution *v, const pq_packed_convolution *w)
     j.taps = (int16_t *)(void *)(j.space + spaces + multipliers + offsets);
     j.start = (int32_t *)(void *)(j.space + spaces + multipliers + offsets + taps);
     pq_start_epilogue(&j.epilogue, &v->y, v->x.scale, 0, v->w.scale, v->w.scales != 1, s->outputs, multiplier);
-    find_runs(&j);
-    if (!w->matrix) prepare_depthwise(&j);
-    pq_run(j.tasks, one_task, &j);
+    status = multiplier && !pq_scales_are_good(multiplier, s->outputs) ? PQ_ERROR_SCALE : PQ_OK;
+    if (status == PQ_OK) {
+        find_runs(&j);
+        if (!w->matrix) prepare_depthwise(&j);
+        pq_run(j.tasks, one_task, &j);
+    }
     free(memory);
-    return PQ_OK;
+    return status;
 }
 
 pq_status pq_convolve(const pq_convolution *v)

@@ -11,6 +11,7 @@
 
 #include "cpu.h"
 #include "layout.h"
+#include "operand.h"
 #include "parallel.h"
 
 enum { STACK = 48 * 1024 }; /* small products work on the stack */
@@ -30,37 +31,6 @@ int32_t pq_b_zero(const pq_product *p, size_t column, size_t chunk)
 }
 
 static int is_float(pq_type type) { return type <= PQ_F64; }
-
-/* The grid of an operand's codes. */
-typedef struct {
-    int32_t low, high;
-} grid;
-
-static grid grid_of(pq_type type)
-{
-    const grid i8 = {-128, 127}, u8 = {0, 255};
-    return type == PQ_I8 ? i8 : u8;
-}
-
-/* The largest |code - zero point|, or -1 where a zero point lies outside. */
-static int32_t reach(grid g, const pq_matrix *x)
-{
-    int32_t most = 0;
-    const int32_t none = 0, *zero = x->zero_point ? x->zero_point : &none;
-    for (size_t i = 0; i < (x->zero_point ? x->zero_points : 1); i++) {
-        if (zero[i] < g.low || zero[i] > g.high) return -1;
-        const int32_t r = g.high - zero[i] > zero[i] - g.low ? g.high - zero[i] : zero[i] - g.low;
-        most = r > most ? r : most;
-    }
-    return most;
-}
-
-static int scales_are_good(const float *scale, size_t n)
-{
-    int bad = 0;
-    for (size_t i = 0; i < n; i++) bad |= !(scale[i] > 0.0f) | !(scale[i] <= 3.402823466e+38f);
-    return !bad;
-}
 
 static int fits(size_t count, size_t one, size_t blocks, int has_blocks)
 {
@@ -93,48 +63,28 @@ static pq_status check(const pq_product *p, pq_gemm_job *j)
     if (p->b.zero_point && !fits(p->b.zero_points, p->n, blocks, has_blocks)) return PQ_ERROR_ARGUMENT;
     if (p->a.scale && !fits(p->a.scales, p->m, blocks, has_blocks)) return PQ_ERROR_ARGUMENT;
     if (p->b.scale && !fits(p->b.scales, p->n, blocks, has_blocks)) return PQ_ERROR_ARGUMENT;
-    if ((p->a.scale && !scales_are_good(p->a.scale, p->a.scales)) ||
-        (p->b.scale && !scales_are_good(p->b.scale, p->b.scales)))
+    if ((p->a.scale && !pq_scales_are_good(p->a.scale, p->a.scales)) ||
+        (p->b.scale && !pq_scales_are_good(p->b.scale, p->b.scales)))
         return PQ_ERROR_SCALE;
 
-    grid a_grid = grid_of(a_type);
+    pq_grid a_grid = pq_grid_of(a_type);
     if (is_float(a_type)) {
         if ((p->k > 1 && p->a.column_stride != 1) || (p->a.scale && p->a.scales != 1)) return PQ_ERROR_ARGUMENT;
-        const grid narrow = {-127, 127}, given = {p->a_qmin, p->a_qmax};
+        const pq_grid narrow = {-127, 127}, given = {p->a_qmin, p->a_qmax};
         a_grid = p->a.scale ? given : narrow;
         if (p->a.scale && pq_check_grid(given.low, given.high, p->a_signed ? PQ_I8 : PQ_U8) != PQ_OK) return PQ_ERROR_GRID;
         if (p->a.zero_point && (!p->a.scale || p->a.zero_points != 1)) return PQ_ERROR_ARGUMENT;
         if (p->y.type == PQ_I32 && !p->a.scale) return PQ_ERROR_ARGUMENT;
     }
-    const int32_t a_reach = reach(a_grid, &p->a), b_reach = reach(grid_of(b_type), &p->b);
+    const int32_t a_reach = pq_reach(a_grid, p->a.zero_point, p->a.zero_points);
+    const int32_t b_reach = pq_reach(pq_grid_of(b_type), p->b.zero_point, p->b.zero_points);
     if (a_reach < 0 || b_reach < 0) return PQ_ERROR_ZERO_POINT;
 
-    switch (p->y.type) {
-    case PQ_I32: break;
-    case PQ_F32:
-        if (!(p->y.low <= p->y.high)) return PQ_ERROR_ARGUMENT;
-        break;
-    case PQ_I8: case PQ_U8: case PQ_I16: case PQ_U16: {
-        if (!scales_are_good(&p->y.scale, 1)) return PQ_ERROR_SCALE;
-        const pq_status status = pq_check_grid(p->y.qmin, p->y.qmax, p->y.type);
-        if (status != PQ_OK) return status;
-        if (p->y.zero_point < p->y.qmin || p->y.zero_point > p->y.qmax) return PQ_ERROR_ZERO_POINT;
-        if ((unsigned)p->y.mode > PQ_REQUANTIZE_FIXED_SINGLE) return PQ_ERROR_ARGUMENT;
-        break;
-    }
-    default: return PQ_ERROR_ARGUMENT;
-    }
+    const pq_status status = pq_check_result(&p->y);
+    if (status != PQ_OK) return status;
 
     uint64_t bound = (uint64_t)(p->block ? pq_smaller(p->block, p->k) : p->k) * (uint64_t)a_reach * (uint64_t)b_reach;
-    if (p->y.bias && p->y.type != PQ_F32) {
-        uint32_t bias = 0;
-        for (size_t i = 0; i < p->n; i++) {
-            const int32_t b = ((const int32_t *)p->y.bias)[i];
-            const uint32_t size = b < 0 ? 0u - (uint32_t)b : (uint32_t)b;
-            bias = size > bias ? size : bias;
-        }
-        bound += bias;
-    }
+    if (p->y.bias && p->y.type != PQ_F32) bound += pq_largest((const int32_t *)p->y.bias, p->n);
     j->wide = bound > INT32_MAX;
     if (j->wide && (p->y.type == PQ_I32 || p->block)) return PQ_ERROR_OVERFLOW;
     return PQ_OK;

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 _LAYOUTS = {"NCHW": False, "NHWC": True}
+_TOO_LARGE = 1 << 30
 
 
 class Geometry(NamedTuple):
@@ -23,26 +26,10 @@ class Geometry(NamedTuple):
     dilation: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
-
-    @property
-    def result(self) -> tuple[int, ...]:
-        """The spatial dimensions of the result."""
-        return tuple(
-            (n + before + after - (k - 1) * dilation - 1) // stride + 1
-            for n, k, stride, dilation, before, after in zip(*self[4:], strict=True)
-        )
-
-    @property
-    def products(self) -> int:
-        """How many products one sum has."""
-        return int(np.prod(self.kernel, dtype=object)) * (self.channels // self.groups)
-
-    def result_shape(self, channels_last: bool) -> tuple[int, ...]:
-        """The shape of the result."""
-        spatial = self.result
-        if channels_last:
-            return (self.images, *spatial, self.outputs)
-        return (self.images, self.outputs, *spatial)
+    products: int
+    """How many one sum has."""
+    result: tuple[int, ...]
+    """The shape of the result, with its channels where those of x are."""
 
 
 def channels_last(layout: str) -> bool:
@@ -54,13 +41,14 @@ def channels_last(layout: str) -> bool:
     return _LAYOUTS[layout]
 
 
+@lru_cache(maxsize=1024)
 def geometry(
     x: tuple[int, ...],
     w: tuple[int, ...],
     last: bool,
-    stride: Sequence[int],
-    dilation: Sequence[int],
-    padding: str | tuple[Sequence[int], Sequence[int]],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    padding: str | tuple[tuple[int, ...], tuple[int, ...]],
     groups: int,
     names: tuple[str, str] = ("x", "w"),
 ) -> Geometry:
@@ -89,18 +77,19 @@ def geometry(
     if isinstance(padding, str):
         before, after = _automatic(padding, size, seen, stride)
     else:
-        before, after = (tuple(side) for side in padding)
-    g = Geometry(
-        images, channels, outputs, groups, size, kernel, tuple(stride), tuple(dilation), before,
-        after,
-    )  # fmt: skip
-    if min(g.result) < 1:
-        padded = tuple(n + a + b for n, a, b in zip(size, before, after, strict=True))
+        before, after = padding
+    padded = tuple(n + a + b for n, a, b in zip(size, before, after, strict=True))
+    spatial = tuple((n - k) // s + 1 for n, k, s in zip(padded, seen, stride, strict=True))
+    if min(spatial) < 1:
         raise ValueError(
             f"{of_w} must fit into {of_x}: its kernel spans {seen}, and {of_x} with its padding "
             f"has {padded}"
         )
-    return g
+    result = (images, *spatial, outputs) if last else (images, outputs, *spatial)
+    return Geometry(
+        images, channels, outputs, groups, size, kernel, stride, dilation, before, after,
+        math.prod(w[1:]), result,
+    )  # fmt: skip
 
 
 def _automatic(
@@ -116,14 +105,16 @@ def _automatic(
 
 
 def numbers(value: Any, count: int, least: int, name: str) -> tuple[int, ...]:
-    """`count` integers of at least `least`; one stands for all, None for `least` or 1."""
+    """`count` integers of at least `least`; one stands for all, None for the least."""
     if value is None:
-        return (max(least, 0),) * count
+        return (least,) * count
+    if type(value) is int and least <= value < _TOO_LARGE:
+        return (value,) * count
     given = np.asarray(value)
     if given.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, not {value!r}")
     if given.shape not in ((), (count,)):
         raise ValueError(f"{name} must be {count} integers, not {value!r}")
-    if (given < least).any() or (given >= 1 << 30).any():
+    if (given < least).any() or (given >= _TOO_LARGE).any():
         raise ValueError(f"{name}={value!r} must be from {least} to 2**30 - 1")
     return tuple(int(v) for v in np.broadcast_to(given, (count,)))

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pyquant import _cpu
-from pyquant._arguments import Array, refuse
+from pyquant._arguments import Array
 from pyquant._backend import backend_of
 from pyquant._epilogue import code_bias, epilogue, real_bias
 from pyquant._geometry import channels_last, geometry, numbers
-from pyquant._operands import Operand, floats_input, refuse_multiplier, refuse_overflow
+from pyquant._operands import Operand, floats_input, refuse_overflow
 from pyquant.array import QuantizedArray, QuantParams
 from pyquant.calibration import calibrate
+from pyquant.ops.convolution import convolution_refused
 
 
 class PackedConvolution:
@@ -215,20 +216,19 @@ def conv2d(
     )  # fmt: skip
     params = end.params
     if params is None and end.dtype != np.int32:
-        array = _cpu.empty(g.result_shape(last), np.float32)
+        array = _cpu.empty(g.result, np.float32)
         y = end.floats(array, real_bias(bias, g.outputs))
     else:
         codes = code_bias(bias, g.outputs, left, right)
-        array = _cpu.empty(g.result_shape(last), end.dtype)
+        array = _cpu.empty(g.result, end.dtype)
         if params is None:
             refuse_overflow(g.products, left, right, codes)
             y = end.sums(array, codes)
         else:
-            refuse_multiplier(left, right, float(params.scale))
             y = end.codes(array, codes)
     status = backend.convolve(g, last, left, right, y)
     if status:
-        refuse(status)
+        convolution_refused(status, left, right, y.scale)
     if params is not None:
         return QuantizedArray._of(array, params)
     with np.errstate(over="ignore"):
@@ -281,6 +281,8 @@ def _codes(x: QuantizedArray, name: str) -> Array:
 def _parameters(params: QuantParams) -> tuple[Array | None, Array]:
     """The zero point as int32 or None, and the scale."""
     zero_point = params.zero_point
+    if zero_point.ndim == 0 and zero_point.item() == 0:
+        return None, params.scale
     return zero_point.astype(np.int32) if zero_point.any() else None, params.scale
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,7 @@ def conv_integer(
     )  # fmt: skip
     refuse_overflow(g.products, left, right)
     left, right = (o._replace(array=apart(o.array, out)) for o in (left, right))
-    result = output(out, g.result_shape(last), np.dtype(np.int32))
+    result = output(out, g.result, np.dtype(np.int32), left.array)
     status = backend.convolve(g, last, left, right, Result(result, _cpu.I32))
     if status:
         refuse(status)
@@ -191,18 +191,24 @@ def qlinear_conv(
     scale = float(positive(scale_input(y_scale, (), "y_scale"), "y_scale"))
     grid = grid_of(dtype if dtype is not None else _result_type(y_zero_point, left), False)
     zero_point = one_zero_point(y_zero_point, grid, "y_zero_point")
-    refuse_multiplier(left, right, scale)
     bias = None if B is None else apart(_bias(B, g.outputs), out)
     left, right = (o._replace(array=apart(o.array, out)) for o in (left, right))
-    result = output(out, g.result_shape(last), grid.storage)
+    result = output(out, g.result, grid.storage, left.array)
     y = Result(
         result, grid.code, bias, scale=scale, zero_point=zero_point, qmin=grid.qmin,
         qmax=grid.qmax, mode=code,
     )  # fmt: skip
     status = backend.convolve(g, last, left, right, y)
     if status:
-        refuse(status)
+        convolution_refused(status, left, right, scale)
     return delivered(result, out)
+
+
+def convolution_refused(status: int, x: Operand, w: Operand, y_scale: float) -> NoReturn:
+    """The exception for a status of a convolution whose operands were checked."""
+    if status == _cpu.ERROR_SCALE:
+        refuse_multiplier(x, w, y_scale)
+    refuse(status)
 
 
 def _result_type(zero_point: Any, x: Operand) -> str:
