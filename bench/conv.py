@@ -1,7 +1,7 @@
 """Convolutions, int8 in and int8 out, beside ONNX Runtime's and torch's.
 
-ResNet-50's layers, and the depthwise ones of MobileNet. Weights are constant and prepared by everybody,
-with a scale for each output; there is a bias, and the result is requantized.
+ResNet-50's layers, and the depthwise ones of MobileNet. Weights are constant and prepared by
+everybody, with a scale for each output; there is a bias, and the result is requantized.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def _pyquant(data: Data, layout: str) -> Contender:
     def array(result: Any) -> np.ndarray:
         return result.data if layout == "NCHW" else result.data.transpose(0, 3, 1, 2)
 
-    return Contender(f"pyquant {layout}", FRESH, statement, names, pq.get_num_threads(), array=array)
+    return Contender(
+        f"pyquant {layout}", FRESH, statement, names, pq.get_num_threads(), array=array
+    )
 
 
 def _onnxruntime(data: Data, threads: int) -> Contender:
@@ -206,13 +208,17 @@ def run(
     """Measure in turns, print a table, write JSON; is the target met?"""
     pace = Pace(sample=0.01, rounds=7 if quick else 15, budget=1.5 if quick else 6.0)
     layers = [(layer, True) for layer in RESNET] + [(layer, False) for layer in MOBILENET]
-    layers = [(one, judged) for one, judged in layers if not only or any(o in one.name for o in only)]
+    layers = [
+        (one, judged) for one, judged in layers if not only or any(o in one.name for o in only)
+    ]
     rows: list[dict[str, Any]] = []
     met = True
     for count in [t for t in threads if t <= cpus()]:
         pq.set_num_threads(count)
         print(f"\n{count} thread{'s' * (count > 1)}, {images} image{'s' * (images > 1)}, us a call")
-        print(f"{'layer':<28}{'NCHW':>9}{'NHWC':>9}{'TOPS':>7}{'ORT':>9}{'x':>6}{'torch':>9}{'x':>6}")
+        print(
+            f"{'layer':<28}{'NCHW':>9}{'NHWC':>9}{'TOPS':>7}{'ORT':>9}{'x':>6}{'torch':>9}{'x':>6}"
+        )
         for layer, judged in layers:
             data = Data(layer, images)
             found = []
@@ -229,7 +235,9 @@ def run(
     if peers:
         print(f"\ntarget: NCHW >= {TIMES} x ONNX Runtime on every layer of ResNet-50")
     if path is not None:
-        path.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=1, default=str) + "\n")
+        path.write_text(
+            json.dumps({"machine": describe(), "rows": rows}, indent=1, default=str) + "\n"
+        )
     return met
 
 
@@ -240,9 +248,9 @@ def _row(
     spreads = {name: Spread.of([1e6 * s for s in spent]) for name, spent in seconds.items()}
     row: dict[str, Any] = {"layer": layer.name, "threads": threads, "images": images}
     row |= {f"{name} us": vars(spread) for name, spread in spreads.items()}
-    best = min(spreads[name].median for name in ("pyquant NCHW", "pyquant NHWC"))
-    line = f"{layer.name:<28}{spreads['pyquant NCHW'].median:>9.1f}{spreads['pyquant NHWC'].median:>9.1f}"
-    line += f"{layer.operations * images / best / 1e6:>7.3f}"
+    first, last = (spreads[f"pyquant {layout}"].median for layout in ("NCHW", "NHWC"))
+    line = f"{layer.name:<28}{first:>9.1f}{last:>9.1f}"
+    line += f"{layer.operations * images / min(first, last) / 1e6:>7.3f}"
     good = True
     for peer, own in (("onnxruntime", "pyquant NCHW"), ("torch channels_last", "pyquant NHWC")):
         if peer not in seconds:

@@ -19,8 +19,11 @@ static size_t rows_at_once(const pq_image_reader *r)
 
 static size_t codes_at_once(const pq_image_reader *r) { return rows_at_once(r) * r->size[2] * r->channels; }
 
-/* Codes of a chunk; for float x also those before they are transposed. */
-size_t pq_image_scratch(const pq_image_reader *r) { return codes_at_once(r) * (is_float(r) ? 2 : 1); }
+/* Codes of a chunk, of r->channels or fewer; for float x also those before they are transposed. */
+size_t pq_image_scratch(const pq_image_reader *r)
+{
+    return pq_larger(CHUNK, r->size[2] * r->channels) * (is_float(r) ? 2 : 1);
+}
 
 static void quantize(const pq_image_reader *r, const char *x, size_t n, uint8_t *codes)
 {

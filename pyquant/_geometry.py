@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyquant._operands import LARGEST_K
+
 _LAYOUTS = {"NCHW": False, "NHWC": True}
 _TOO_LARGE = 1 << 30
 
@@ -73,6 +75,8 @@ def geometry(
         )
     if 0 in kernel:
         raise ValueError(f"{of_w} must have a kernel of at least one element, not shape {w}")
+    if math.prod(w[1:]) > LARGEST_K:
+        raise ValueError(f"{of_w} of shape {w} must have at most {LARGEST_K} elements an output")
     seen = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     if isinstance(padding, str):
         before, after = _automatic(padding, size, seen, stride)
@@ -99,7 +103,9 @@ def _automatic(
     if rule in ("NOTSET", "VALID"):
         nothing = (0,) * len(size)
         return nothing, nothing
-    total = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, seen, stride, strict=True)]
+    total = [
+        max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, seen, stride, strict=True)
+    ]
     less, more = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
     return (less, more) if rule == "SAME_UPPER" else (more, less)
 

@@ -38,6 +38,7 @@ class PackedConvolution:
     weight: QuantizedArray
     """What was packed."""
     groups: int
+    _operand: Operand
 
     def __init__(self) -> None:
         raise TypeError("a PackedConvolution is made by pyquant.pack_convolution")
@@ -107,9 +108,8 @@ def pack_convolution(weight: QuantizedArray, *, groups: int = 1) -> PackedConvol
 def _packed(weight: QuantizedArray, groups: int) -> PackedConvolution:
     backend = backend_of(weight)
     operand = _filters(weight)
-    outputs, channels = weight.shape[:2]
     count = _groups(groups)
-    shape = (1, channels * count, *weight.shape[2:])
+    shape = (1, weight.shape[1] * count, *weight.shape[2:])
     ones, zeros = (1, 1), (0, 0)
     g = geometry(shape, weight.shape, False, ones, ones, (zeros, zeros), count, ("x", "weight"))
     packed: PackedConvolution = object.__new__(PackedConvolution)
@@ -229,10 +229,7 @@ def conv2d(
     status = backend.convolve(g, last, left, right, y)
     if status:
         convolution_refused(status, left, right, y.scale)
-    if params is not None:
-        return QuantizedArray._of(array, params)
-    with np.errstate(over="ignore"):
-        return array if array.dtype == end.dtype else array.astype(end.dtype)
+    return end.finished(array)
 
 
 def _images(x: Any, x_params: QuantParams | None) -> Operand:

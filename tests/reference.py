@@ -423,3 +423,30 @@ def product_fast(a, b, a_scale, b_scale, block=None, bias=None) -> np.ndarray:
             total = (a @ b).astype(np.float32)
         assert total.dtype == np.float32
         return total if bias is None else total + np.asarray(bias, np.float32)
+
+
+def convolve(x, w, x_zero_point=0, w_zero_point=0, stride=1, dilation=1, pads=0, groups=1):
+    """A convolution of (n, c, *size) with (m, c / groups, *kernel) in int64, by the definition.
+
+    `stride` and `dilation` have a number for each spatial dimension, or one for all; `pads` those
+    before the dimensions and then those after. Each of the kernel's elements is multiplied with
+    the part of x that it meets. int64 holds k < 2**40 products of 9 bits each.
+    """
+    dimensions = x.ndim - 2
+    stride, dilation = (np.broadcast_to(v, dimensions) for v in (stride, dilation))
+    before, after = np.broadcast_to(pads, 2 * dimensions).reshape(2, dimensions)
+    zeros = np.broadcast_to(np.asarray(w_zero_point, np.int64), len(w))
+    real_x = x.astype(np.int64) - int(x_zero_point)
+    real_w = w.astype(np.int64) - zeros.reshape(-1, *[1] * (w.ndim - 1))
+    padded = np.pad(real_x, [(0, 0), (0, 0), *zip(before, after, strict=True)])
+    spans = (np.array(w.shape[2:]) - 1) * dilation + 1
+    size = (np.array(padded.shape[2:]) - spans) // stride + 1
+    seen = padded.reshape(len(x), groups, -1, *padded.shape[2:])
+    filters = real_w.reshape(groups, -1, *w.shape[1:])
+    y = np.zeros((len(x), groups, filters.shape[1], *size), np.int64)
+    for place in itertools.product(*map(range, w.shape[2:])):
+        ends = [i * d + (n - 1) * s + 1 for i, d, n, s in zip(place, dilation, size, stride)]
+        part = [slice(i * d, e, s) for i, d, e, s in zip(place, dilation, ends, stride)]
+        met = seen[(slice(None),) * 3 + tuple(part)]
+        y += np.einsum("ngc...,gmc->ngm...", met, filters[(slice(None),) * 3 + place])
+    return y.reshape(len(x), len(w), *size)

@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pyquant import _cpu
-from pyquant._arguments import Array, apart, delivered, int32_input, output, refuse, scale_input
+from pyquant._arguments import (
+    Array,
+    apart,
+    check_scale,
+    delivered,
+    int32_input,
+    output,
+    refuse,
+    scale_input,
+)
 from pyquant._backend import backend_of
 from pyquant._geometry import Geometry, channels_last, geometry, numbers
 from pyquant._grid import grid_of
@@ -18,7 +27,6 @@ from pyquant._operands import (
     Result,
     codes_input,
     one_zero_point,
-    positive,
     refuse_multiplier,
     refuse_overflow,
     scales,
@@ -186,9 +194,9 @@ def qlinear_conv(
         x, w, x_zero_point, w_zero_point, strides, pads, dilations, group, auto_pad, kernel_shape,
         last,
     )  # fmt: skip
-    left = left._replace(scale=positive(scale_input(x_scale, (), "x_scale"), "x_scale"))
+    left = left._replace(scale=_one_scale(x_scale, "x_scale"))
     right = right._replace(scale=scales(w_scale, (1, g.outputs), -1, "w_scale"))
-    scale = float(positive(scale_input(y_scale, (), "y_scale"), "y_scale"))
+    scale = float(_one_scale(y_scale, "y_scale"))
     grid = grid_of(dtype if dtype is not None else _result_type(y_zero_point, left), False)
     zero_point = one_zero_point(y_zero_point, grid, "y_zero_point")
     bias = None if B is None else apart(_bias(B, g.outputs), out)
@@ -217,6 +225,12 @@ def _result_type(zero_point: Any, x: Operand) -> str:
     if name in ("int8", "uint8", "int16", "uint16"):
         return name
     return "int8" if x.code == _cpu.I8 else "uint8"
+
+
+def _one_scale(scale: Any, name: str) -> Array:
+    array = scale_input(scale, (), name)
+    check_scale(array, name)
+    return array
 
 
 def _bias(bias: Any, outputs: int) -> Array:
@@ -249,8 +263,7 @@ def _operands(
         raise TypeError(f"group must be an integer, not {group!r}")
     if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise ValueError(
-            "auto_pad must be 'NOTSET', 'VALID', 'SAME_UPPER' or 'SAME_LOWER', "
-            f"not {auto_pad!r}"
+            f"auto_pad must be 'NOTSET', 'VALID', 'SAME_UPPER' or 'SAME_LOWER', not {auto_pad!r}"
         )
     padding: Any = auto_pad
     if pads is not None:

@@ -45,6 +45,8 @@ void check_pack_bits(const comparison *c);
 void check_unpack_bits(const comparison *c);
 void check_product_f32(const comparison *c);
 void check_gemv(const comparison *c);
+void check_transpose(const comparison *c);
+void check_depthwise(const comparison *c);
 void check_gemm(const comparison *c);
 
 /* arena.c: writable pages between two that nobody may touch. */
