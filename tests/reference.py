@@ -445,8 +445,10 @@ def convolve(x, w, x_zero_point=0, w_zero_point=0, stride=1, dilation=1, pads=0,
     filters = real_w.reshape(groups, -1, *w.shape[1:])
     y = np.zeros((len(x), groups, filters.shape[1], *size), np.int64)
     for place in itertools.product(*map(range, w.shape[2:])):
-        ends = [i * d + (n - 1) * s + 1 for i, d, n, s in zip(place, dilation, size, stride)]
-        part = [slice(i * d, e, s) for i, d, e, s in zip(place, dilation, ends, stride)]
+        part = [
+            slice(i * d, i * d + (n - 1) * s + 1, s)
+            for i, d, n, s in zip(place, dilation, size, stride, strict=True)
+        ]
         met = seen[(slice(None),) * 3 + tuple(part)]
         y += np.einsum("ngc...,gmc->ngm...", met, filters[(slice(None),) * 3 + place])
     return y.reshape(len(x), len(w), *size)
