@@ -1,4 +1,4 @@
-"""Benchmarks: `python -m bench elementwise`, overhead, calibration, conv, checkpoint, gpu and more."""
+"""`python -m bench elementwise`, or overhead, calibration, conv, checkpoint, import, gpu …"""
 
 from __future__ import annotations
 

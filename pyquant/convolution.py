@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pyquant import _cpu
 from pyquant._arguments import Array
-from pyquant._backend import backend_of
+from pyquant._backend import host_of
 from pyquant._epilogue import code_bias, epilogue, real_bias
 from pyquant._geometry import channels_last, geometry, numbers
 from pyquant._operands import Operand, floats_input, refuse_overflow
@@ -106,7 +106,7 @@ def pack_convolution(weight: QuantizedArray, *, groups: int = 1) -> PackedConvol
 
 
 def _packed(weight: QuantizedArray, groups: int) -> PackedConvolution:
-    backend = backend_of(weight)
+    host = host_of(weight)
     operand = _filters(weight)
     count = _groups(groups)
     shape = (1, weight.shape[1] * count, *weight.shape[2:])
@@ -114,7 +114,7 @@ def _packed(weight: QuantizedArray, groups: int) -> PackedConvolution:
     g = geometry(shape, weight.shape, False, ones, ones, (zeros, zeros), count, ("x", "weight"))
     packed: PackedConvolution = object.__new__(PackedConvolution)
     packed._operand = operand._replace(
-        array=backend.pack_convolution(g, operand.array, operand.code)
+        array=host.pack_convolution(g, operand.array, operand.code)
     )
     packed.weight, packed.groups = weight, count
     return packed
@@ -200,7 +200,7 @@ def conv2d(
     >>> pq.conv2d(x, w, padding=((0, 0), (1, 0))).round(2)
     array([[[[-0.99, -1.02, -0.99]]]], dtype=float32)
     """
-    backend = backend_of(x, weight, bias)
+    host = host_of(x, weight, bias)
     end = epilogue(out_params, out_dtype, relu, clip, mode, rounding)
     last = channels_last(layout)
     if isinstance(weight, PackedConvolution):
@@ -226,7 +226,7 @@ def conv2d(
             y = end.sums(array, codes)
         else:
             y = end.codes(array, codes)
-    status = backend.convolve(g, last, left, right, y)
+    status = host.convolve(g, last, left, right, y)
     if status:
         convolution_refused(status, left, right, y.scale)
     return end.finished(array)

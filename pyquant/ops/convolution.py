@@ -19,7 +19,7 @@ from pyquant._arguments import (
     refuse,
     scale_input,
 )
-from pyquant._backend import backend_of
+from pyquant._backend import host_of
 from pyquant._geometry import Geometry, channels_last, geometry, numbers
 from pyquant._grid import grid_of
 from pyquant._operands import (
@@ -103,7 +103,7 @@ def conv_integer(
     >>> ops.conv_integer(x, np.int8([[[1, -1]]]), 1, pads=[1, 0])
     array([[[ 0, -1, -1, -1]]], dtype=int32)
     """
-    backend = backend_of(x, w, out)
+    host = host_of(x, w, out)
     last = channels_last(layout)
     left, right, g = _operands(
         x, w, x_zero_point, w_zero_point, strides, pads, dilations, group, auto_pad, kernel_shape,
@@ -112,7 +112,7 @@ def conv_integer(
     refuse_overflow(g.products, left, right)
     left, right = (o._replace(array=apart(o.array, out)) for o in (left, right))
     result = output(out, g.result, np.dtype(np.int32), left.array)
-    status = backend.convolve(g, last, left, right, Result(result, _cpu.I32))
+    status = host.convolve(g, last, left, right, Result(result, _cpu.I32))
     if status:
         refuse(status)
     return delivered(result, out)
@@ -187,7 +187,7 @@ def qlinear_conv(
     >>> ops.qlinear_conv(x, 0.5, 10, w, 0.25, 0, 0.5, np.uint8(128))
     array([[[126, 128]]], dtype=uint8)
     """
-    backend = backend_of(x, w, B, out)
+    host = host_of(x, w, B, out)
     code = requantize_mode(mode, rounding)
     last = channels_last(layout)
     left, right, g = _operands(
@@ -206,7 +206,7 @@ def qlinear_conv(
         result, grid.code, bias, scale=scale, zero_point=zero_point, qmin=grid.qmin,
         qmax=grid.qmax, mode=code,
     )  # fmt: skip
-    status = backend.convolve(g, last, left, right, y)
+    status = host.convolve(g, last, left, right, y)
     if status:
         convolution_refused(status, left, right, scale)
     return delivered(result, out)
