@@ -1,4 +1,5 @@
-/* tdpbssd: the products of 16 x 64 and 64 x 16 int8 are added to 16 x 16 sums. Four tiles of sums stay in registers over all of k. */
+/* tdpbssd: the products of 16 x 64 and 64 x 16 int8 are added to 16 x 16 sums. Four tiles of sums stay in registers
+ * over all of k. */
 #define ISA amxint8
 #define ROWS 32
 #define COLUMNS 32
@@ -73,12 +74,13 @@ PQ_INLINE void copy_step(const int8_t *a, size_t a_stride, const int8_t *b, size
         _mm512_store_si512(copy->a[r], _mm512_maskz_loadu_epi32(mask, a + r * a_stride));
     for (size_t g = 0; g < STEP; g++)
         for (int v = 0; v < 2; v++)
-            _mm512_store_si512(copy->b[g] + 64 * v, g < groups ? _mm512_loadu_si512(b + g * B_STRIDE + 64 * v) : _mm512_setzero_si512());
+            _mm512_store_si512(copy->b[g] + 64 * v,
+                               g < groups ? _mm512_loadu_si512(b + g * B_STRIDE + 64 * v) : _mm512_setzero_si512());
 }
 
 /* What the sums are before the first product. */
-PQ_INLINE void put_first_sums(int n_rows, const int32_t *row, const int32_t *column, const int32_t *c, size_t c_stride, int accumulate,
-                              int32_t *to)
+PQ_INLINE void put_first_sums(int n_rows, const int32_t *row, const int32_t *column, const int32_t *c, size_t c_stride,
+                              int accumulate, int32_t *to)
 {
     for (int v = 0; v < 2; v++) {
         const __m512i below = column ? sums_of(column + 16 * v) : no_sums();
@@ -97,8 +99,7 @@ PQ_INLINE void tile_of(const int tall, const int8_t *a, size_t a_stride, const i
     _Alignas(64) int32_t sums[ROWS * COLUMNS];
     step_copy copy;
     const size_t steps = groups / STEP, rest = groups % STEP;
-    if (rest)
-        copy_step(a + steps * STEP * DEPTH, a_stride, b + steps * STEP * B_STRIDE, rest, n_rows, &copy);
+    if (rest) copy_step(a + steps * STEP * DEPTH, a_stride, b + steps * STEP * B_STRIDE, rest, n_rows, &copy);
     const int32_t *first = column ? column : zeros; /* the same for all rows, ... */
     size_t stride = 0;
     if (row || accumulate) { /* ... or not */
@@ -128,9 +129,11 @@ static void tile(const void *a, size_t a_stride, const void *b, size_t groups, i
 {
     if (configured != n_rows) configure(n_rows);
     if (n_rows > HALF)
-        tile_of(1, (const int8_t *)a, a_stride, (const int8_t *)b, groups, n_rows, row, column, c, c_stride, accumulate);
+        tile_of(1, (const int8_t *)a, a_stride, (const int8_t *)b, groups, n_rows, row, column, c, c_stride,
+                accumulate);
     else
-        tile_of(0, (const int8_t *)a, a_stride, (const int8_t *)b, groups, n_rows, row, column, c, c_stride, accumulate);
+        tile_of(0, (const int8_t *)a, a_stride, (const int8_t *)b, groups, n_rows, row, column, c, c_stride,
+                accumulate);
 }
 
 static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b, copy_a, NULL, leave, 16};

@@ -1,4 +1,5 @@
-/* vpmaddwd on 256 bits: the sum of two products of int16 for each of 8 sums. Exact, where vpmaddubsw on bytes saturates. */
+/* vpmaddwd on 256 bits: the sum of two products of int16 for each of 8 sums. Exact, where vpmaddubsw on bytes
+ * saturates. */
 #define ISA avx2
 #define ROWS 6
 #define COLUMNS 16

@@ -1,4 +1,5 @@
-/* vpmaddwd on 512 bits: the sum of two products of int16 for each of 16 sums. Exact, where vpmaddubsw on bytes saturates. */
+/* vpmaddwd on 512 bits: the sum of two products of int16 for each of 16 sums. Exact, where vpmaddubsw on bytes
+ * saturates. */
 #define ISA avx512
 #define ROWS 12
 #define COLUMNS 32

@@ -11,8 +11,8 @@ typedef signed char a_t, b_t;
 #include <arm_neon.h>
 
 /* PAIRS pairs of rows; the last one is a row twice where n_rows is odd. */
-PQ_INLINE void tile_of(const int PAIRS, const int8_t *a, size_t a_stride, const int8_t *b, size_t groups, int n_rows, const int32_t *row,
-                       const int32_t *column, int32_t *c, size_t c_stride, int accumulate)
+PQ_INLINE void tile_of(const int PAIRS, const int8_t *a, size_t a_stride, const int8_t *b, size_t groups, int n_rows,
+                       const int32_t *row, const int32_t *column, int32_t *c, size_t c_stride, int accumulate)
 {
     int32x4_t sums[ROWS / 2][COLUMNS / 2];
     const int8_t *from[ROWS];
@@ -38,7 +38,8 @@ PQ_INLINE void tile_of(const int PAIRS, const int8_t *a, size_t a_stride, const 
 #pragma GCC unroll 2
         for (int v = 0; v < COLUMNS / 2; v += 2) {
             const int32x4_t x = sums[r / 2][v], y = sums[r / 2][v + 1];
-            int32x4_t all = r % 2 ? vcombine_s32(vget_high_s32(x), vget_high_s32(y)) : vcombine_s32(vget_low_s32(x), vget_low_s32(y));
+            int32x4_t all = r % 2 ? vcombine_s32(vget_high_s32(x), vget_high_s32(y))
+                                  : vcombine_s32(vget_low_s32(x), vget_low_s32(y));
             int32_t *const to = c + (size_t)r * c_stride + 2 * v;
             if (r >= n_rows) continue;
             if (row) all = vaddq_s32(all, vdupq_n_s32(row[r]));
@@ -51,9 +52,10 @@ PQ_INLINE void tile_of(const int PAIRS, const int8_t *a, size_t a_stride, const 
 static void tile(const void *a, size_t a_stride, const void *b, size_t groups, int n_rows, const int32_t *row,
                  const int32_t *column, int32_t *c, size_t c_stride, int accumulate)
 {
-#define PAIR_COUNT(P)                                                                                                             \
-    case P:                                                                                                                       \
-        tile_of(P, (const int8_t *)a, a_stride, (const int8_t *)b, groups, n_rows, row, column, c, c_stride, accumulate);        \
+#define PAIR_COUNT(P)                                                                                        \
+    case P:                                                                                                  \
+        tile_of(P, (const int8_t *)a, a_stride, (const int8_t *)b, groups, n_rows, row, column, c, c_stride, \
+                accumulate);                                                                                 \
         break;
     switch ((n_rows + 1) / 2) {
         PAIR_COUNT(1)
@@ -96,7 +98,8 @@ PQ_INLINE int8x16_t groups_along(const uint8_t *p, size_t n, const pq_type from,
 }
 
 /* A row in each 16 bits, and then a column in each half. */
-PQ_INLINE int8x16_t groups_across(const uint8_t *p, ptrdiff_t stride, size_t n_k, size_t n, const pq_type from, const pq_type to)
+PQ_INLINE int8x16_t groups_across(const uint8_t *p, ptrdiff_t stride, size_t n_k, size_t n, const pq_type from,
+                                  const pq_type to)
 {
     static const uint8_t column[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
     const uint8x16_t flip = flip_of(from, to);

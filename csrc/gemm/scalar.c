@@ -16,13 +16,13 @@ static void tile(const void *a, size_t a_stride, const void *b, size_t groups, i
         int32_t *const to = c + (size_t)r * c_stride;
         for (size_t j = 0; j < COLUMNS; j++) {
             uint32_t sum = accumulate ? (uint32_t)to[j] : 0;
-            for (size_t i = 0; i < groups; i++)
-                sum += (uint32_t)((int32_t)from[i] * ((const b_t *)b)[i * COLUMNS + j]);
+            for (size_t i = 0; i < groups; i++) sum += (uint32_t)((int32_t)from[i] * ((const b_t *)b)[i * COLUMNS + j]);
             sum += (row ? (uint32_t)row[r] : 0) + (column ? (uint32_t)column[j] : 0);
             to[j] = (int32_t)sum;
         }
     }
 }
 
-static const pq_gemm_kernels kernels = {ROWS, COLUMNS, DEPTH, PQ_A, PQ_B, tile, pack_b_plain, copy_a_plain, NULL, NULL, 2};
+static const pq_gemm_kernels kernels = {ROWS,         COLUMNS,      DEPTH, PQ_A, PQ_B, tile,
+                                        pack_b_plain, copy_a_plain, NULL,  NULL, 2};
 const pq_gemm_kernels *pq_gemm_scalar(void) { return &kernels; }

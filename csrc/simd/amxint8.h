@@ -1,7 +1,8 @@
 /* The tile registers of AMX: eight, of at most 16 rows of 64 bytes. The macros take their numbers as literals.
  *
- * Inline assembly, because of GCC 12's intrinsics _tile_loadconfig says that it reads 8 bytes only, which drops the rest of the
- * configuration, and _tile_loadd that it reads nothing, which lets stores to the tile's memory come too late. */
+ * Inline assembly, because of GCC 12's intrinsics _tile_loadconfig says that it reads 8 bytes only, which drops the
+ * rest of the configuration, and _tile_loadd that it reads nothing, which lets stores to the tile's memory come too
+ * late. */
 #ifndef PQ_SIMD_AMXINT8_H
 #define PQ_SIMD_AMXINT8_H
 

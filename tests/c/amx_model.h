@@ -1,5 +1,6 @@
-/* AMX's tile registers in plain C, in place of csrc/simd/amxint8.h (the compiler gets -include amx_model.h), so that kernels for them run
- * on every CPU. After Intel's manual: what an instruction faults at ends the program here. One thread. */
+/* AMX's tile registers in plain C, in place of csrc/simd/amxint8.h (the compiler gets -include amx_model.h), so that
+ * kernels for them run on every CPU. After Intel's manual: what an instruction faults at ends the program here. One
+ * thread. */
 #ifndef PQ_SIMD_AMXINT8_H
 #define PQ_SIMD_AMXINT8_H
 

@@ -1,5 +1,5 @@
-/* gemm: the tile and the two copies of every variant, against what kernels.h says of them, one element at a time. The scalar variant is
- * checked in the same way: nothing here calls it. */
+/* gemm: the tile and the two copies of every variant, against what kernels.h says of them, one element at a time. The
+ * scalar variant is checked in the same way: nothing here calls it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +16,8 @@ static void prepare(const comparison *c)
     part = *c;
     kernels = ((pq_gemm_fn *)c->function)();
     if (sources.base) return;
-    arena *const large[] = {&sources, &a_place, &b_place, &out_place}, *const small[] = {&c_place, &row_place, &column_place, &sums_place};
+    arena *const large[] = {&sources, &a_place, &b_place, &out_place}, *const small[] = {&c_place, &row_place,
+                                                                                         &column_place, &sums_place};
     for (size_t i = 0; i < 4; i++) *large[i] = new_arena(MOST_BYTES), *small[i] = new_arena(1 << 16);
 }
 
@@ -55,8 +56,10 @@ static void *place_random(const arena *at, size_t bytes, size_t unit, int side, 
 
 static void check_one_tile(int n_rows, size_t groups, size_t kind_a, size_t kind_b, size_t choices, int side, rng *r)
 {
-    const size_t rows = (size_t)n_rows, columns = (size_t)kernels->columns, depth = (size_t)kernels->depth, k = groups * depth;
-    const size_t a_stride = k + (choices & 8 ? random_below(r, 70) : 0), c_stride = columns + (choices & 16 ? random_below(r, 20) : 0);
+    const size_t rows = (size_t)n_rows, columns = (size_t)kernels->columns, depth = (size_t)kernels->depth,
+                 k = groups * depth;
+    const size_t a_stride = k + (choices & 8 ? random_below(r, 70) : 0),
+                 c_stride = columns + (choices & 16 ? random_below(r, 20) : 0);
     const size_t a_size = size_of_type(kernels->a), b_size = size_of_type(kernels->b);
     const size_t a_count = (rows - 1) * a_stride + k, b_count = k * columns, c_count = (rows - 1) * c_stride + columns;
     const int accumulate = (int)(choices & 1);
@@ -77,7 +80,8 @@ static void check_one_tile(int n_rows, size_t groups, size_t kind_a, size_t kind
             int64_t sum = accumulate ? expected[i * c_stride + j] : 0;
             for (size_t g = 0; g < groups; g++)
                 for (size_t d = 0; d < depth; d++)
-                    sum += (int64_t)get(a, i * a_stride + g * depth + d, kernels->a) * get(b, (g * columns + j) * depth + d, kernels->b);
+                    sum += (int64_t)get(a, i * a_stride + g * depth + d, kernels->a) *
+                           get(b, (g * columns + j) * depth + d, kernels->b);
             sum += (row ? row[i] : 0) + (int64_t)(column ? column[j] : 0);
             expected[i * c_stride + j] = (int32_t)(uint32_t)(uint64_t)sum;
         }
@@ -102,9 +106,11 @@ static void check_tiles(rng *r)
     for (int n_rows = 1; n_rows <= kernels->rows; n_rows++) {
         for (size_t groups = 0; groups <= most; groups += 1 + random_below(r, 8 / run_effort.scenes + 1))
             for (size_t choices = 0; choices < 32; choices += 1 + random_below(r, 4))
-                check_one_tile(n_rows, groups, random_below(r, KINDS), random_below(r, KINDS), choices, (int)random_below(r, SIDES), r);
+                check_one_tile(n_rows, groups, random_below(r, KINDS), random_below(r, KINDS), choices,
+                               (int)random_below(r, SIDES), r);
         for (size_t kinds = 0; kinds < KINDS * KINDS; kinds++)
-            check_one_tile(n_rows, 512 / (size_t)kernels->depth + kinds, kinds / KINDS, kinds % KINDS, kinds * 7 % 32, kinds & 1, r);
+            check_one_tile(n_rows, 512 / (size_t)kernels->depth + kinds, kinds / KINDS, kinds % KINDS, kinds * 7 % 32,
+                           kinds & 1, r);
     }
     check_one_tile(kernels->rows, MOST_K / (size_t)kernels->depth, HIGHEST, HIGHEST, 6, AFTER, r); /* past 2^32 */
     check_one_tile(1, MOST_K / (size_t)kernels->depth, LOWEST, LOWEST, 7, AFTER, r);
@@ -124,7 +130,7 @@ static matrix random_matrix(size_t rows, size_t columns, size_t layout, int side
 {
     const ptrdiff_t m = (ptrdiff_t)rows, n = (ptrdiff_t)columns, gap = 1 + (ptrdiff_t)random_below(r, 70);
     const ptrdiff_t strides[LAYOUTS][2] = {
-        {n, 1},  {n + gap, 1}, {1, m},  {1, m + gap},    {-n - gap, 1}, /* rows upwards: the last one comes first */
+        {n, 1},  {n + gap, 1}, {1, m},  {1, m + gap},     {-n - gap, 1}, /* rows upwards: the last one comes first */
         {1, -m}, {-n, -1},     {-1, m}, {3 * n + gap, 3}, {layout & random_bits(r) & 1 ? 0 : 1, 0}, /* broadcast */
     };
     matrix x = {NULL, random_below(r, 2) ? PQ_I8 : PQ_U8, strides[layout][0], strides[layout][1], rows, columns};
@@ -143,7 +149,8 @@ static matrix random_matrix(size_t rows, size_t columns, size_t layout, int side
 
 static int32_t element(const matrix *x, size_t row, size_t column, pq_type to)
 {
-    const int32_t code = get(x->first + (ptrdiff_t)row * x->row_stride + (ptrdiff_t)column * x->column_stride, 0, x->type);
+    const int32_t code =
+        get(x->first + (ptrdiff_t)row * x->row_stride + (ptrdiff_t)column * x->column_stride, 0, x->type);
     if (to == PQ_I16 || to == x->type) return code;
     return to == PQ_U8 ? code + 128 : code - 128;
 }
@@ -158,11 +165,14 @@ static int is_gap(const void *array, size_t begin, size_t end)
 static void check_one_pack_b(size_t k, size_t n, size_t layout, int side, rng *r)
 {
     const size_t columns = (size_t)kernels->columns, depth = (size_t)kernels->depth, size = size_of_type(kernels->b);
-    const size_t groups = (k + depth - 1) / depth, panels = (n + columns - 1) / columns, panel = groups * depth * columns * size;
-    const size_t stride = panel + (random_below(r, 2) ? 0 : size * random_below(r, 100)), bytes = panels ? (panels - 1) * stride + panel : 0;
+    const size_t groups = (k + depth - 1) / depth, panels = (n + columns - 1) / columns,
+                 panel = groups * depth * columns * size;
+    const size_t stride = panel + (random_below(r, 2) ? 0 : size * random_below(r, 100)),
+                 bytes = panels ? (panels - 1) * stride + panel : 0;
     const matrix x = random_matrix(k, n, layout, side, r);
     char *const out = place_output(&out_place, bytes, alignment_step(random_below(r, 64)) / size * size, side);
-    int32_t *const sums = place_output(&sums_place, 4 * panels * columns, alignment_step(random_below(r, 16)) / 4 * 4, side);
+    int32_t *const sums =
+        place_output(&sums_place, 4 * panels * columns, alignment_step(random_below(r, 16)) / 4 * 4, side);
     here = (position){&part, k, n, (size_t)x.row_stride, (size_t)x.column_stride, side, x.type, (int)layout, 0, {0, 0}};
     kernels->pack_b(x.first, x.type, x.row_stride, x.column_stride, k, n, out, stride, sums);
     for (size_t j = 0; j < panels * columns; j++) {
@@ -180,17 +190,22 @@ static void check_one_pack_b(size_t k, size_t n, size_t layout, int side, rng *r
     }
     for (size_t p = 0; p + 1 < panels; p++)
         if (!is_gap(out, p * stride + panel, (p + 1) * stride)) fail("wrote between panels", p);
-    if (!margins_intact(&out_place, out, bytes) || !margins_intact(&sums_place, sums, 4 * panels * columns)) fail("wrote outside", 0);
+    if (!margins_intact(&out_place, out, bytes) || !margins_intact(&sums_place, sums, 4 * panels * columns))
+        fail("wrote outside", 0);
 }
 
 static void check_one_copy_a(size_t rows, size_t k, size_t layout, int side, rng *r)
 {
     const size_t depth = (size_t)kernels->depth, size = size_of_type(kernels->a), filled = round_up(k, depth);
-    const size_t stride = filled + (random_below(r, 2) ? 0 : random_below(r, 100)), bytes = rows ? ((rows - 1) * stride + filled) * size : 0;
+    const size_t stride = filled + (random_below(r, 2) ? 0 : random_below(r, 100)),
+                 bytes = rows ? ((rows - 1) * stride + filled) * size : 0;
     const matrix x = random_matrix(rows, k, layout, side, r);
     char *const out = place_output(&out_place, bytes, alignment_step(random_below(r, 64)) / size * size, side);
-    int32_t *const sums = random_below(r, 3) ? place_output(&sums_place, 4 * rows, alignment_step(random_below(r, 16)) / 4 * 4, side) : NULL;
-    here = (position){&part, rows, k, (size_t)x.row_stride, (size_t)x.column_stride, side, x.type, (int)layout, 0, {0, 0}};
+    int32_t *const sums = random_below(r, 3)
+                              ? place_output(&sums_place, 4 * rows, alignment_step(random_below(r, 16)) / 4 * 4, side)
+                              : NULL;
+    here =
+        (position){&part, rows, k, (size_t)x.row_stride, (size_t)x.column_stride, side, x.type, (int)layout, 0, {0, 0}};
     kernels->copy_a(x.first, x.type, x.row_stride, x.column_stride, rows, k, out, stride, sums);
     for (size_t i = 0; i < rows; i++) {
         int64_t sum = 0;
@@ -203,9 +218,11 @@ static void check_one_copy_a(size_t rows, size_t k, size_t layout, int side, rng
             }
         }
         if (sums && sums[i] != sum) fail("another sum, of row", i);
-        if (i + 1 < rows && !is_gap(out, (i * stride + filled) * size, (i + 1) * stride * size)) fail("wrote between rows", i);
+        if (i + 1 < rows && !is_gap(out, (i * stride + filled) * size, (i + 1) * stride * size))
+            fail("wrote between rows", i);
     }
-    if (!margins_intact(&out_place, out, bytes) || (sums && !margins_intact(&sums_place, sums, 4 * rows))) fail("wrote outside", 0);
+    if (!margins_intact(&out_place, out, bytes) || (sums && !margins_intact(&sums_place, sums, 4 * rows)))
+        fail("wrote outside", 0);
 }
 
 /* Every number of rows with some of columns, and the other way round. */

@@ -1,5 +1,5 @@
-/* One variant of gemm by itself, GEMM, whatever this CPU says of it: for text that was compiled to run elsewhere than where it belongs, as that
- * for AMX on amx_model.h. NEEDS is the instruction set that it still takes. */
+/* One variant of gemm by itself, GEMM, whatever this CPU says of it: for text that was compiled to run elsewhere than
+ * where it belongs, as that for AMX on amx_model.h. NEEDS is the instruction set that it still takes. */
 #include <stdio.h>
 #include <string.h>
 
