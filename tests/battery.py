@@ -185,6 +185,44 @@ def layers():
                 yield f"layers/{m}x{n}x{k}/{place}/{dtype}", digest(*results)
 
 
+def convolutions():
+    """Tiles and channel by channel, alone and cut into bands and parts for threads."""
+    rng = random_generator("convolutions")
+    layers = [
+        ((2, 3, 11, 13), 40, (3, 2), 1), ((1, 33, 9, 9), 35, (1, 1), 1), ((2, 40, 9), 40, (5,), 8),
+        ((1, 70, 12, 9), 140, (3, 3), 70), ((1, 64, 60, 61), 70, (3, 3), 1),
+        ((1, 130, 61, 60), 130, (5, 5), 130), ((1, 300, 7, 7), 520, (3, 3), 1),
+        ((1, 6, 4, 9, 8), 9, (2, 3, 3), 3),
+    ]  # fmt: skip
+    for shape, outputs, kernel, groups in layers:
+        w_shape = (outputs, shape[1] // groups, *kernel)
+        bias = rng.integers(-9999, 9999, outputs, dtype=np.int32)
+        scale = rng.uniform(0.001, 0.01, outputs).astype(np.float32)
+        options = {"pads": [1] * 2 * len(kernel), "group": groups}
+        for x in signed_and_not(rng, shape):
+            for w in signed_and_not(rng, w_shape):
+                zeros = x.flat[0], np.resize(w.ravel(), outputs)
+                results = [ops.conv_integer(x, w, *zeros, **options)]
+                for mode in ("float", "fixed"):
+                    results.append(
+                        ops.qlinear_conv(x, 0.02, zeros[0], w, scale, zeros[1], 3.0, np.int8(5),
+                                         bias, mode=mode, **options)
+                    )  # fmt: skip
+                last = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+                results.append(ops.conv_integer(last, w, *zeros, layout="NHWC", **options))
+                name = f"convolutions/{shape}/{kernel}/{groups}/{x.dtype}/{w.dtype}"
+                yield name, digest(*results)
+        if len(kernel) == 2:
+            real = rng.standard_normal(shape).astype(np.float32)
+            weight = pq.quantize(rng.standard_normal(w_shape).astype(np.float32), axis=0)
+            packed = pq.pack_convolution(weight, groups=groups)
+            static = pq.QuantParams(0.03, 7, "uint8")
+            options = {"groups": groups, "stride": 2, "padding": "same"}
+            results = [pq.conv2d(real, w, scale, x_params=p, **options)
+                       for w in (weight, packed) for p in (None, static)]  # fmt: skip
+            yield f"convolutions/{shape}/{kernel}/{groups}/conv2d", digest(*results)
+
+
 def lengths():
     """Every remainder of a vector, and starts that are aligned to nothing."""
     wide = (random_generator("lengths").standard_normal(400) * 90).astype(np.float32)
@@ -213,6 +251,7 @@ def lengths():
 
 def run() -> dict[str, str]:
     results = dict(hard()) | dict(lengths()) | dict(products()) | dict(layers())
+    results |= dict(convolutions())
     for name, shape in SHAPES.items():
         for where in WHERE:
             for key, value in elementwise(name, shape, where):

@@ -8,7 +8,7 @@ import shutil
 
 import c_build
 import pytest
-from c_build import KERNELS, MACHINE, SWEEP_FLAGS, TEST_FLAGS, build_program, must
+from c_build import CONVOLUTION, KERNELS, MACHINE, SWEEP_FLAGS, TEST_FLAGS, build_program, must
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -74,6 +74,11 @@ def build(native, folder, name, *defines):
 def test_the_public_api_equals_index_arithmetic(native, tmp_path):
     api = build_program(native, tmp_path / "api", ["api.c", "layouts.c"], TEST_FLAGS, "-fopenmp")
     assert must([api]).endswith("all equal\n")
+
+
+def test_convolutions_equal_the_definition(native, tmp_path):
+    program = build_program(native, tmp_path / "convolution", CONVOLUTION, TEST_FLAGS, "-fopenmp")
+    assert must([program, "2000"]).endswith("all equal\n")
 
 
 def test_every_error_code(native, tmp_path):
@@ -168,6 +173,11 @@ def test_neon_division_near_ties(arm, tmp_path, capsys):
         on_arm(arm, tmp_path / "sweep", ["sweep.c"], SWEEP_FLAGS, "ties"),
         capsys,
     )
+
+
+def test_convolutions_on_an_emulated_arm(arm, tmp_path):
+    target = tmp_path / "convolution"
+    assert on_arm(arm, target, CONVOLUTION, TEST_FLAGS, "60").endswith("all equal\n")
 
 
 def test_the_public_api_on_an_emulated_arm(arm, tmp_path):

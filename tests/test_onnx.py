@@ -12,7 +12,7 @@ onnx = pytest.importorskip("onnx")
 
 MODULES = (
     "quantizelinear", "dequantizelinear", "dynamicquantizelinear", "matmulinteger",
-    "qlinearmatmul",
+    "qlinearmatmul", "convinteger", "qlinearconv",
 )  # fmt: skip
 INTEGER_TYPES = {"INT8", "UINT8", "INT16", "UINT16", "INT4", "UINT4", "INT2", "UINT2", "INT32"}
 
@@ -94,12 +94,25 @@ def check_with(function):
     return check
 
 
+def check_convolution(function):
+    """Attributes have the names of the function's keyword arguments."""
+
+    def check(operator, inputs, outputs):
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in operator.attribute}
+        actual = function(*(as_array(value) for value in inputs), **attributes)
+        assert_same_bits(actual, as_array(outputs[0]))
+
+    return check
+
+
 CHECKS = {
     "QuantizeLinear": check_quantize,
     "DequantizeLinear": check_dequantize,
     "DynamicQuantizeLinear": check_dynamic,
     "MatMulInteger": check_with(ops.matmul_integer),
     "QLinearMatMul": check_with(ops.qlinear_matmul),
+    "ConvInteger": check_convolution(ops.conv_integer),
+    "QLinearConv": check_convolution(ops.qlinear_conv),
 }
 CASES = load_cases()
 
@@ -116,6 +129,8 @@ def test_the_list_of_cases_has_not_become_empty():
     assert kinds.count("DynamicQuantizeLinear") >= 3
     assert kinds.count("MatMulInteger") >= 1
     assert kinds.count("QLinearMatMul") >= 8
+    assert kinds.count("ConvInteger") >= 2
+    assert kinds.count("QLinearConv") >= 1
     names = " ".join(CASES)
     for word in ("axis", "blocked", "int4", "uint4", "int16", "uint16", "adjusted"):
         assert word in names

@@ -2,7 +2,7 @@
 
 import c_build
 import pytest
-from c_build import KERNELS, TEST_FLAGS, build_program, must, run
+from c_build import CONVOLUTION, KERNELS, TEST_FLAGS, build_program, must, run
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -37,6 +37,13 @@ def test_every_kernel(sanitized, tmp_path):
 def test_the_public_api(sanitized, tmp_path):
     api = build_program(sanitized, tmp_path / "api", ["api.c", "layouts.c"], TEST_FLAGS, "-fopenmp")
     assert must([api, "brief"]).endswith("all equal\n")
+
+
+def test_convolutions(sanitized, tmp_path):
+    program = build_program(
+        sanitized, tmp_path / "convolution", CONVOLUTION, TEST_FLAGS, "-fopenmp"
+    )
+    assert must([program, "200"]).endswith("all equal\n")
 
 
 def test_every_error_code(sanitized, tmp_path):

@@ -211,6 +211,92 @@ static void parameters(void)
     CHECK(pq_fake_quantize_grad(NULL, x, PQ_F32, y, dscale, dzero_point, &tensor, &p), PQ_ERROR_ARGUMENT);
 }
 
+/* One output of two channels and 3 x 3 of 4 x 5 codes, which changes in one thing. */
+static pq_convolution small(void)
+{
+    static const int32_t zero = 3;
+    static const float one = 1.0f;
+    pq_convolution v = {.shape = {1, 2, 1, 1, {1, 4, 5}, {1, 3, 3}, {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}}};
+    v.x = (pq_images){acc, PQ_U8, 40, 20, {20, 5, 1}, &zero, 1, &one, 1};
+    v.w = (pq_images){acc, PQ_I8, 18, 9, {9, 3, 1}, NULL, 0, &one, 1};
+    v.y = (pq_result){q, PQ_I8, 1, 6, NULL, -1.0f, 1.0f, 1.0f, 0, -128, 127, PQ_REQUANTIZE_FLOAT};
+    v.y_image_stride = 6;
+    return v;
+}
+
+static pq_status packed_for(const pq_convolution *v, size_t outputs)
+{
+    pq_convolution other = *v;
+    pq_packed_convolution *w = NULL;
+    other.shape.outputs = outputs;
+    const pq_status status = pq_pack_convolution(&other.shape, &other.w, &w);
+    if (status != PQ_OK) return status;
+    pq_convolution with_packed = *v;
+    with_packed.packed = w;
+    const pq_status done = pq_convolve(&with_packed);
+    pq_free_packed_convolution(w);
+    return done;
+}
+
+#define WITH(change, want)                                                                                     \
+    do {                                                                                                       \
+        pq_convolution v = small();                                                                            \
+        change;                                                                                                \
+        CHECK(pq_convolve(&v), want);                                                                          \
+    } while (0)
+
+static void convolutions(void)
+{
+    static int32_t outside = 128;
+    static float bad = NAN;
+    pq_packed_convolution *w = NULL;
+    const pq_convolution good = small();
+    CHECK(pq_convolve(NULL), PQ_ERROR_ARGUMENT);
+    WITH((void)v, PQ_OK);
+    WITH(v.shape.images = 0; v.x.data = v.y.data = NULL, PQ_OK);
+    WITH(v.shape.kernel[1] = 5, PQ_OK); /* does not fit: no results */
+    WITH(v.shape.groups = 0, PQ_ERROR_ARGUMENT);
+    WITH(v.shape.groups = 2, PQ_ERROR_ARGUMENT);
+    WITH(v.shape.kernel[2] = 0, PQ_ERROR_ARGUMENT);
+    WITH(v.shape.stride[1] = 0, PQ_ERROR_ARGUMENT);
+    WITH(v.shape.dilation[0] = 0, PQ_ERROR_ARGUMENT);
+    WITH(v.shape.before[2] = (size_t)1 << 30, PQ_ERROR_ARGUMENT);
+    WITH(v.shape.size[2] = (size_t)1 << 63, PQ_ERROR_ARGUMENT);
+    WITH(v.shape.images = (size_t)1 << 40, PQ_ERROR_ARGUMENT);
+    WITH(v.x.data = NULL, PQ_ERROR_ARGUMENT);
+    WITH(v.w.data = NULL, PQ_ERROR_ARGUMENT);
+    WITH(v.y.data = NULL, PQ_ERROR_ARGUMENT);
+    WITH(v.x.type = PQ_I16, PQ_ERROR_ARGUMENT);
+    WITH(v.w.type = PQ_F32, PQ_ERROR_ARGUMENT);
+    WITH(v.y.type = PQ_F16, PQ_ERROR_ARGUMENT);
+    WITH(v.y.mode = (pq_requantize_mode)3, PQ_ERROR_ARGUMENT);
+    WITH(v.x.zero_points = 2, PQ_ERROR_ARGUMENT);
+    WITH(v.w.zero_point = &outside; v.w.zero_points = 2, PQ_ERROR_ARGUMENT);
+    WITH(v.w.zero_point = &outside; v.w.zero_points = 1, PQ_ERROR_ZERO_POINT);
+    WITH(v.y.zero_point = 128, PQ_ERROR_ZERO_POINT);
+    WITH(v.y.qmin = -129, PQ_ERROR_GRID);
+    WITH(v.x.scale = &bad, PQ_ERROR_SCALE);
+    WITH(v.w.scale = &bad, PQ_ERROR_SCALE);
+    WITH(v.w.scales = 2, PQ_ERROR_ARGUMENT);
+    WITH(v.y.scale = 0.0f, PQ_ERROR_SCALE);
+    WITH(v.y.scale = 1e-40f; v.y.qmax = 100, PQ_ERROR_SCALE); /* the multiplier is infinite */
+    WITH(v.x.type = PQ_F32; v.x.data = x; v.x.scale = NULL; v.x_qmax = 7, PQ_ERROR_ARGUMENT);
+    WITH(v.x.type = PQ_F32; v.x.data = x; v.x_qmin = -1; v.x_qmax = 7, PQ_ERROR_GRID);
+    WITH(v.x.type = PQ_F32; v.x.data = x; v.x_qmax = 2, PQ_ERROR_ZERO_POINT);
+    WITH(v.x.type = PQ_F32; v.x.data = x; v.x_qmax = 7, PQ_OK);
+    WITH(v.shape.channels = (size_t)1 << 21; v.y.type = PQ_I32, PQ_ERROR_ARGUMENT); /* 9 * 2^21 products a sum */
+    CHECK(packed_for(&good, 1), PQ_OK);
+    CHECK(packed_for(&good, 2), PQ_ERROR_ARGUMENT);
+    CHECK(pq_pack_convolution(NULL, &good.w, &w), PQ_ERROR_ARGUMENT);
+    CHECK(pq_pack_convolution(&good.shape, NULL, &w), PQ_ERROR_ARGUMENT);
+    CHECK(pq_pack_convolution(&good.shape, &good.w, NULL), PQ_ERROR_ARGUMENT);
+    pq_free_packed_convolution(NULL);
+    static uint8_t column[33100];
+    WITH(memset(column, 255, sizeof column); v.x.data = v.w.data = column; v.x.type = v.w.type = PQ_U8;
+         v.x.zero_point = NULL; v.shape.kernel[1] = v.shape.kernel[2] = v.shape.size[1] = v.shape.size[2] = 1;
+         v.shape.channels = 33026; v.x.channel_stride = v.w.channel_stride = 1; v.y.type = PQ_I32, PQ_ERROR_OVERFLOW);
+}
+
 static void packing(void)
 {
     CHECK(pq_pack_bits(acc, 10, 0, 1, packed), PQ_ERROR_ARGUMENT);
@@ -234,7 +320,12 @@ static void packing(void)
 static void memory(void)
 {
     const pq_params p = with(-128, 127);
+    pq_packed_convolution *w = NULL;
+    const pq_convolution good = small();
+    CHECK(pq_pack_convolution(&good.shape, &good.w, &w), PQ_OK);
     out_of_memory = 1;
+    WITH((void)v, PQ_ERROR_MEMORY);
+    WITH(v.packed = w, PQ_ERROR_MEMORY);
     CHECK(pq_quantize(x, PQ_F32, q, PQ_I8, &joined, &p), PQ_ERROR_MEMORY);
     CHECK(pq_dequantize(acc, PQ_I8, y, PQ_F32, &joined, &p), PQ_ERROR_MEMORY);
     CHECK(pq_fake_quantize(x, PQ_F32, y, &joined, &p), PQ_ERROR_MEMORY);
@@ -252,6 +343,7 @@ static void memory(void)
     CHECK(pq_quantize(x, PQ_F32, q, PQ_I8, &channels, &p), PQ_OK);
     CHECK(pq_dynamic_quantize(x, PQ_F32, q, PQ_I8, &tensor, PQ_AFFINE, -128, 127, scale, zero_point), PQ_OK);
     out_of_memory = 0;
+    pq_free_packed_convolution(w);
 }
 
 static void messages(void)
@@ -282,6 +374,7 @@ int main(void)
     clear();
     types();
     parameters();
+    convolutions();
     packing();
     memory();
     messages();
