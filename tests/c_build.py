@@ -1,6 +1,7 @@
 """Compiles csrc/ and the programs of tests/c, with the flags of setup.py and csrc/isa.def."""
 
 import ast
+import fcntl
 import hashlib
 import os
 import platform
@@ -8,7 +9,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 PROGRAMS = ROOT / "tests" / "c"
+KEPT = ROOT / "build" / "c-tests"  # compiling takes longer than most tests
 MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 CC = os.environ.get("CC", "gcc").split()[0]
 CXX = os.environ.get("CXX", "g++").split()[0]
@@ -111,6 +115,15 @@ def digest(*parts: object) -> str:
     return state.hexdigest()[:16]
 
 
+@contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """One process at a time makes `name`; another worker of the run waits and then finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def build_library(
     name: str,
     *,
@@ -122,7 +135,7 @@ def build_library(
 ) -> Library:
     """csrc/ for a machine, like setup.py's archive; `extra` flags come last.
 
-    Kept under build/, as compiling takes longer than most tests, until a source changes.
+    Kept until a source changes.
     """
     given = settings(machine)
     sets = [row for row in given["instruction_sets"]() if isas is None or row[0] in isas]
@@ -132,39 +145,36 @@ def build_library(
     for isa, _, flags in sets:
         jobs += [(source, flags) for source in sorted(CSRC.glob(f"*/{isa}.c"))]
     key = digest(must([cc, "--version"]), given["CFLAGS"], jobs, defines, extra)
-    folder = ROOT / "build" / "c-tests" / f"{name}-{key}"
+    folder = KEPT / f"{name}-{key}"
     library = Library(folder / "libpyquant.a", defines, cc, list(extra))
-    if library.archive.exists():
-        return library
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for old in folder.parent.glob(f"{name}-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent))
+    commands = [
+        (source, [cc, *given["CFLAGS"], *defines, *flags, *extra]) for source, flags in jobs
+    ]
+    with alone(KEPT, name):
+        if not library.archive.exists():
+            for old in KEPT.glob(f"{name}-*"):
+                shutil.rmtree(old, ignore_errors=True)
+            compile_archive(commands, folder)
+    return library
+
+
+def compile_archive(commands: list[tuple[Path, list[str]]], folder: Path) -> None:
+    """Make `folder`, complete or not at all: the objects, their archive, what the compiler said."""
+    part = Path(tempfile.mkdtemp(dir=KEPT))
 
     def compile_one(job: tuple[Path, list[str]]) -> tuple[str, str]:
-        source, flags = job
+        source, command = job
         target = part / ("_".join(source.relative_to(CSRC).parts) + ".o")
-        args = [
-            cc,
-            *given["CFLAGS"],
-            *defines,
-            *flags,
-            *extra,
-            "-c",
-            str(source),
-            "-o",
-            str(target),
-        ]
+        args = [*command, "-c", str(source), "-o", str(target)]
         done = run(args)
         assert done.returncode == 0, f"{' '.join(args)}\n{done.stderr}"
         return str(target), done.stderr
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        compiled = list(pool.map(compile_one, jobs))
+        compiled = list(pool.map(compile_one, commands))
     (part / "warnings.txt").write_text("".join(said for _, said in compiled))
     must(["ar", "rcs", str(part / "libpyquant.a"), *(path for path, _ in compiled)])
     part.rename(folder)
-    return library
 
 
 def arm_library() -> Library:
@@ -183,6 +193,21 @@ def build_program(
     compiler = [library.cc, *flags, *library.flags, *library.defines, *include]
     libraries = ["-Wl,--no-as-needed", str(library.archive), *link, "-lm", "-lpthread"]
     must([*compiler, *files, *libraries, "-o", str(target)])
+    return str(target)
+
+
+def shared_program(
+    library: Library, name: str, sources: list[str], flags: list[str], *link: str
+) -> str:
+    """build_program, once for all tests, workers and runs until a source changes."""
+    texts = [path.read_bytes() for path in sorted(PROGRAMS.iterdir())]
+    folder = library.archive.parent
+    target = folder / f"{name}-{digest(texts, sources, flags, link)}"
+    with alone(folder, name):
+        if not target.exists():
+            part = target.with_suffix(".part")
+            build_program(library, part, sources, flags, *link)
+            part.rename(target)
     return str(target)
 
 

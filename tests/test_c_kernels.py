@@ -19,18 +19,14 @@ def native():
 
 
 @pytest.fixture(scope="module")
-def kernels(native, tmp_path_factory):
-    return build_program(
-        native, tmp_path_factory.mktemp("bin") / "kernels", KERNELS, TEST_FLAGS, "-fopenmp"
-    )
+def kernels(native):
+    return c_build.shared_program(native, "kernels", KERNELS, TEST_FLAGS, "-fopenmp")
 
 
 @pytest.fixture(scope="module")
-def sweep(native, tmp_path_factory):
+def sweep(native):
     flags = SWEEP_FLAGS + (c_build.flags_of("avx2") if MACHINE == "x86_64" else [])
-    return build_program(
-        native, tmp_path_factory.mktemp("bin") / "sweep", ["sweep.c"], flags, "-fopenmp"
-    )
+    return c_build.shared_program(native, "sweep", ["sweep.c"], flags, "-fopenmp")
 
 
 def test_no_compiler_warns(native):
@@ -41,16 +37,19 @@ def test_no_compiler_for_arm_warns(arm):
     assert arm.warnings == ""
 
 
-def report(what: str, output: str, capsys) -> None:
-    """Print which variants ran and which could not, whatever pytest's capture says."""
-    with capsys.disabled():
-        print(f"\n{what}:")
-        print("".join(f"  {line}\n" for line in output.splitlines() if ": " in line), end="")
+@pytest.fixture
+def report(record_property):
+    """Say at the end of the session which variants ran and which could not."""
+
+    def keep(what: str, output: str) -> None:
+        record_property(what, [line for line in output.splitlines() if ": " in line])
+
+    return keep
 
 
-def test_every_kernel_equals_scalar(kernels, capsys):
+def test_every_kernel_equals_scalar(kernels, report):
     output = must([kernels, "full"])
-    report("kernels", output, capsys)
+    report("kernels", output)
     assert output.endswith("all equal\n")
     assert "scalar: ran" in output
 
@@ -96,23 +95,23 @@ def test_first_calls_from_many_threads(native, tmp_path):
         must([program])
 
 
-def test_fast_division_near_ties(sweep, capsys):
+def test_fast_division_near_ties(sweep, report):
     """All ties and a stride through the bit patterns; `pytest -m slow` takes every float32."""
-    report("division, some patterns", must([sweep, "some"]), capsys)
+    report("division, some patterns", must([sweep, "some"]))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_fast_division_for_every_float32(sweep, capsys):
-    report("division, all 2^32 patterns", must([sweep, "all"]), capsys)
+def test_fast_division_for_every_float32(sweep, report):
+    report("division, all 2^32 patterns", must([sweep, "all"]))
 
 
-def test_avx2_alone_on_an_emulated_cpu(kernels, capsys):
+def test_avx2_alone_on_an_emulated_cpu(kernels, report):
     if MACHINE != "x86_64":
         pytest.skip("this is not an x86 machine: nothing to run AVX2 code of")
     qemu = c_build.need("qemu-x86_64", "qemu-user")
     output = must([qemu, "-cpu", "Haswell", kernels, "padded"])
-    report("kernels on an emulated Haswell", output, capsys)
+    report("kernels on an emulated Haswell", output)
     assert "avx2: ran" in output
     assert "avx512: ran" not in output
     assert output.endswith("all equal\n")
@@ -160,18 +159,17 @@ def on_arm(arm, target, sources, flags, *args: str) -> str:
     return must(["qemu-aarch64", build_program(arm, target, sources, flags, "-static"), *args])
 
 
-def test_neon_on_an_emulated_cpu(arm, tmp_path, capsys):
+def test_neon_on_an_emulated_cpu(arm, tmp_path, report):
     output = on_arm(arm, tmp_path / "kernels", KERNELS, TEST_FLAGS, "reduced")
-    report("kernels on an emulated AArch64", output, capsys)
+    report("kernels on an emulated AArch64", output)
     assert "neon: ran" in output
     assert output.endswith("all equal\n")
 
 
-def test_neon_division_near_ties(arm, tmp_path, capsys):
+def test_neon_division_near_ties(arm, tmp_path, report):
     report(
         "division on an emulated AArch64",
         on_arm(arm, tmp_path / "sweep", ["sweep.c"], SWEEP_FLAGS, "ties"),
-        capsys,
     )
 
 
