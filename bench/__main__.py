@@ -1,11 +1,15 @@
-"""`python -m bench elementwise`, or overhead, calibration, conv, checkpoint, import, gpu …"""
+"""`python -m bench elementwise`, or overhead, gemm, linear, conv, calibration, gpu …"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.report import Report
 
 
 def _numbers(text: str) -> list[int]:
@@ -17,18 +21,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("elementwise", "beside other libraries and the machine's limits, judged by the targets"),
-        ("overhead", "the calls on 10 elements alone"),
+        ("overhead", "the elementwise calls on 10 elements alone"),
+        ("gemm", "integer matrix products, beside other libraries and the machine's peak"),
+        ("linear", "linear layers, dynamic and static, beside other libraries"),
     ):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("--json", type=Path, metavar="FILE", help="write every sample's summary")
-        sub.add_argument("--plot", type=Path, metavar="FILE.png", help="draw speed against size")
-        sub.add_argument("--quick", action="store_true", help="few cases, under a minute")
+        sub.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the speeds")
+        sub.add_argument("--quick", action="store_true", help="few cases, a minute or two")
         sub.add_argument(
             "--only", action="append", default=[], metavar="PATTERN",
             help="cases whose name holds PATTERN (* and ? as in the shell); may be repeated",
         )  # fmt: skip
         sub.add_argument("--threads", type=_numbers, metavar="1,2")
-        sub.add_argument("--sizes", type=_numbers, metavar="1e5,1e7")
+        if name in ("elementwise", "overhead"):
+            sub.add_argument("--sizes", type=_numbers, metavar="1e5,1e7")
         sub.add_argument(
             "--peers", type=lambda text: [p for p in text.split(",") if p], metavar="torch,numba",
             help="these peers only; empty: none but the limits",
@@ -74,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one benchmark; 1 where a target is missed (elementwise: with --check only)."""
+    """Run one benchmark; 1 where a target is missed (the suites with --check: only with it)."""
     given = _parser().parse_args(arguments)
     if given.command == "import":
         from bench import import_time
@@ -113,7 +120,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return 0 if checkpoint.run(given.gigabytes, given.rounds, given.folder) else 1
 
-    from bench import elementwise
+    report, draw = _measured(given)
+    report.print()
+    if given.json is not None:
+        report.write_json(given.json)
+    if given.plot is not None:
+        draw(report, given.plot)
+    missed = any(not verdict.met for verdict in report.verdicts())
+    return 1 if given.check and missed else 0
+
+
+def _measured(given: argparse.Namespace) -> tuple[Report, Callable[[Any, Path], None]]:
+    """Run the suite asked for; its report, and what draws it."""
+    if given.command in ("gemm", "linear"):
+        from bench.products import plot as products_plot
+        from bench.products import suite
+
+        chosen = {"only": given.only, "threads": given.threads, "peers": given.peers}
+        return suite.run(given.command, **chosen, quick=given.quick), products_plot.draw
+    from bench import elementwise, plot
 
     report = elementwise.run(
         only=["*quantize n=10"] if given.command == "overhead" else given.only,
@@ -122,15 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         peers=given.peers,
         quick=given.quick,
     )
-    report.print()
-    if given.json is not None:
-        report.write_json(given.json)
-    if given.plot is not None:
-        from bench.plot import draw
-
-        draw(report, given.plot)
-    missed = any(not verdict.met for verdict in report.verdicts())
-    return 1 if given.check and missed else 0
+    return report, plot.draw
 
 
 if __name__ == "__main__":

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-import dataclasses
-import fnmatch
-import json
-import os
-import subprocess
-import sys
-import tempfile
+import importlib
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.cases import SWEEPS, Case
-from bench.contenders import ONE_THREAD_ONLY, PEERS
-from bench.machine import cpus, describe
-from bench.report import Report
-from bench.targets import LIMITS, Measured
-from bench.timing import Pace
+import numpy as np
 
-FULL = Pace()
-QUICK = Pace(sample=0.001, rounds=5, least_rounds=3, budget=0.25)
-ROOT = Path(__file__).resolve().parent.parent
+from bench.cases import SCALE, SWEEPS, Case, Data
+from bench.contenders import ONE_THREAD_ONLY, PEERS
+from bench.elementwise_report import ElementwiseReport
+from bench.limits import LimitsUnavailable
+from bench.machine import busy, describe, threads_to_use
+from bench.measured import LIMITS, Measured, matching
+from bench.process import Job, collect
+from bench.timing import FULL, QUICK, Contender
+
+CHECKED_UP_TO = 2 * 10**6  # elements
+# One step of difference is allowed: most peers multiply by a reciprocal where pyquant divides.
+TOLERANCE = {"dequantize": 1e-6, "fake quantize": 1.01 * SCALE}
+
+
+def data(given: dict[str, Any], patient: bool) -> Data:
+    """The arrays of a case that came as JSON."""
+    return Data(Case(**{**given, "shape": tuple(given["shape"])}), patient)
+
+
+def problem(array: np.ndarray, data: Data) -> str | None:
+    """What is wrong with a contender's result, if anything is."""
+    if data.case.n > CHECKED_UP_TO or data.expected is None:
+        return None
+    worst = float(np.abs(array.reshape(data.case.shape).astype(np.float64) - data.expected).max())
+    return f"results differ by {worst:g}" if worst > TOLERANCE.get(data.case.op, 1.01) else None
+
+
+def contenders(
+    group: str, data: Data, threads: Sequence[int], note: Callable[[str], None]
+) -> list[Contender]:
+    """Who takes part in a set: pyquant, and a peer or the machine's limits."""
+    from bench.contenders import c_loops, pyquant_calls
+
+    if group == LIMITS:
+        sources = (pyquant_calls.contenders, pyquant_calls.per_tensor)
+        found = [one for t in threads for source in sources for one in source(data.case, data, t)]
+        try:
+            found += [one for t in threads for one in c_loops.contenders(data.case, data, t)]
+        except LimitsUnavailable as error:
+            note(f"the limits are left out: {error}")
+        return found
+    (count,) = threads
+    peer = importlib.import_module(PEERS[group]).contenders(data.case, data, count)
+    return [*pyquant_calls.contenders(data.case, data, count), *peer] if peer else []
 
 
 def select(only: Sequence[str], sizes: Sequence[int] | None, quick: bool) -> list[Case]:
@@ -32,66 +61,16 @@ def select(only: Sequence[str], sizes: Sequence[int] | None, quick: bool) -> lis
     cases = list(dict.fromkeys(cases))
     if quick and not sizes:
         cases = [case for case in cases if case.quick]
-    if only:
-        wanted = [p if any(c in p for c in "*?[") else f"*{p}*" for p in only]
-        cases = [c for c in cases if any(fnmatch.fnmatch(c.name, pattern) for pattern in wanted)]
-    return cases
+    return matching(cases, only)
 
 
-def _environment(threads: int, folder: str) -> dict[str, str]:
-    count = str(threads)
-    return {
-        **os.environ,
-        "OMP_NUM_THREADS": count,
-        "PYQUANT_NUM_THREADS": count,
-        "NUMBA_NUM_THREADS": count,
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of idle compiling processes
-        "NUMBA_CACHE_DIR": f"{folder}/numba",
-        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/torchinductor",
-    }
-
-
-def _records(
-    group: str, threads: Sequence[int], cases: Sequence[Case], quick: bool, folder: str
-) -> Iterator[dict[str, Any]]:
-    order = {
-        "group": group,
-        "threads": list(threads),
-        "pace": dataclasses.asdict(QUICK if quick else FULL),
-        "patient": not quick,
-        "cases": [dataclasses.asdict(case) for case in cases],
-    }
-    with (
-        tempfile.TemporaryFile("w+", dir=folder) as errors,
-        subprocess.Popen(
-            [sys.executable, "-m", "bench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=_environment(max(threads), folder),
-            cwd=ROOT,
-            text=True,
-        ) as worker,
-    ):
-        assert worker.stdin is not None and worker.stdout is not None
-        worker.stdin.write(json.dumps(order))
-        worker.stdin.close()
-        for line in worker.stdout:
-            if line.startswith("{"):
-                yield json.loads(line)
-        if worker.wait():
-            errors.seek(0)
-            last = (errors.read().strip().splitlines() or ["no message"])[-1]
-            yield {"note": f"{group}: the process ended with status {worker.returncode}: {last}"}
-
-
-def _sets(threads: Sequence[int], peers: Sequence[str]) -> list[tuple[str, list[int]]]:
+def _jobs(threads: Sequence[int], peers: Sequence[str]) -> list[Job]:
     """Limits first, at every number of threads in one process; then each peer at each number."""
-    sets = [(LIMITS, list(threads))]
+    jobs = [Job(LIMITS, list(threads), 0)]
     for peer in peers:
-        counts = [1] if peer in ONE_THREAD_ONLY else list(threads)
-        sets += [(peer, [count]) for count in counts if count in threads]
-    return sets
+        counts = [1] if peer in ONE_THREAD_ONLY else threads
+        jobs += [Job(peer, [count], count) for count in counts if count in threads]
+    return jobs
 
 
 def run(
@@ -101,42 +80,21 @@ def run(
     threads: Sequence[int] | None = None,
     peers: Sequence[str] | None = None,
     quick: bool = False,
-) -> Report:
+) -> ElementwiseReport:
     """Measure and judge. Progress goes to stderr."""
-    available = cpus()
-    wanted = list(threads) if threads else ([1, 2] if available > 1 else [1])
-    notes = [f"{t} threads left out: {available} CPUs" for t in wanted if t > available]
-    wanted = [t for t in wanted if t <= available]
-    cases = select(only, sizes, quick)
-    measured = {case.name: Measured(case) for case in cases}
-    statements: dict[str, dict[str, str]] = {}
+    wanted, notes = threads_to_use(threads)
     machine = describe()
-    load = machine["load average before"]
-    if load is not None and load > available / 2:
-        notes.append(f"the machine was busy (load {load:.1f}): two-thread figures mean little")
+    notes += busy(machine)
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        for group, counts in _sets(wanted, list(PEERS) if peers is None else peers):
-            label = f"{group}, threads {'+'.join(map(str, counts))}"
-            done = 0
-            for record in _records(group, counts, cases, quick, folder):
-                if "note" in record:
-                    notes.append(record["note"])
-                    continue
-                done += 1
-                key = (group, 0 if group == LIMITS else counts[0])
-                measured[record["case"]].sets[key] = record["seconds"]
-                statements.setdefault(record["case"], {}).update(record["statements"])
-                if sys.stderr.isatty():
-                    print(f"\r{label}: {done} cases", end="", file=sys.stderr)
-            spent = time.perf_counter() - started
-            start = "\r" if sys.stderr.isatty() else ""
-            print(f"{start}{label}: {done} cases, {spent:.0f} s so far", file=sys.stderr)
-    return Report(
+    measured = [Measured(case) for case in select(only, sizes, quick)]
+    jobs = _jobs(wanted, list(PEERS) if peers is None else peers)
+    pace = QUICK if quick else FULL
+    collected = collect("bench.elementwise", measured, jobs, pace, patient=not quick)
+    return ElementwiseReport(
         machine=machine,
-        measured=list(measured.values()),
+        measured=measured,
         threads=wanted,
-        statements=statements,
-        notes=list(dict.fromkeys(notes)),
+        statements=collected.statements,
+        notes=notes + collected.notes,
         seconds=time.perf_counter() - started,
     )

@@ -205,6 +205,37 @@ static void read_minmax(const void *restrict in, void *restrict out, size_t n) {
   *(float *)out = high[0] - low[0];
 }
 
+/* The weights of a product, read once, in two streams or in one: CPUs differ in which is faster. */
+static void read_stream(const void *restrict in, void *restrict out, size_t n) {
+  const uint64_t *x = in;
+  uint64_t bits[LANES / 2] = {0};
+  size_t i = 0;
+  for (; i + LANES / 2 <= n / 8; i += LANES / 2)
+    for (size_t j = 0; j < LANES / 2; j++) bits[j] ^= x[i + j];
+  for (; i < n / 8; i++) bits[0] ^= x[i];
+  for (size_t j = 1; j < LANES / 2; j++) bits[0] ^= bits[j];
+  memcpy(out, bits, sizeof *bits);
+}
+
+static void read_streams(const void *restrict in, void *restrict out, size_t n) {
+  const uint64_t *x = in, *y = x + n / 16;
+  uint64_t bits[LANES / 2] = {0};
+  size_t i = 0;
+  for (; i + LANES / 2 <= n / 16; i += LANES / 2)
+    for (size_t j = 0; j < LANES / 2; j++) bits[j] ^= x[i + j] ^ y[i + j];
+  for (; i < n / 16; i++) bits[0] ^= x[i] ^ y[i];
+  for (size_t j = 1; j < LANES / 2; j++) bits[0] ^= bits[j];
+  memcpy(out, bits, sizeof *bits);
+}
+
+/* The result of a product, written and nothing else. */
+static void fill(const void *restrict in, void *restrict out, size_t n) {
+  uint32_t value;
+  memcpy(&value, in, sizeof value);
+  uint32_t *y = out;
+  for (size_t i = 0; i < n; i++) y[i] = value;
+}
+
 /* Order and sizes are read by bench/limits.py through limit_name; keep the two in one place: here. */
 static const struct {
   const char *name;
@@ -224,6 +255,9 @@ static const struct {
     {"unpack int4", unpack_int4, 4, 8},
     {"read", read_sum, 32, 0},
     {"min/max", read_minmax, 32, 0},
+    {"read stream", read_stream, 8, 0},
+    {"read streams", read_streams, 8, 0},
+    {"fill", fill, 0, 32},
 };
 
 const char *limit_name(size_t index) {

@@ -1,4 +1,4 @@
-"""Compile and call limits.c, the machine's own limits."""
+"""Compile and call limits.c, the machine's own limits; what peaks.py compiles with too."""
 
 from __future__ import annotations
 
@@ -25,13 +25,18 @@ class LimitsUnavailable(RuntimeError):
     """There is no C compiler, or it does not take the flags."""
 
 
-def compile_limits(folder: Path) -> Path:
-    """Compile limits.c into `folder` and give the library's path."""
+def load(source: Path) -> Any:
+    """Compile a C file of this folder and load it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return ctypes.CDLL(str(_compile(source, Path(folder))))
+
+
+def _compile(source: Path, folder: Path) -> Path:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise LimitsUnavailable("no C compiler (cc) found")
-    library = folder / "liblimits.so"
-    command = [*compiler.split(), *FLAGS, str(SOURCE), "-o", str(library), "-lm"]
+    library = folder / f"lib{source.stem}.so"
+    command = [*compiler.split(), *FLAGS, str(source), "-o", str(library), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
@@ -41,8 +46,7 @@ def compile_limits(folder: Path) -> Path:
 
 @cache
 def _library() -> tuple[Any, dict[str, int]]:
-    with tempfile.TemporaryDirectory() as folder:
-        library = ctypes.CDLL(str(compile_limits(Path(folder))))
+    library = load(SOURCE)
     library.limit_name.restype = ctypes.c_char_p
     library.limit_name.argtypes = [ctypes.c_size_t]
     library.limit_run.restype = None

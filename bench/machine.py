@@ -6,13 +6,14 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    "pyquant", "numpy", "torch", "onnxruntime", "onnx", "numba", "numkong", "safetensors",
-    "ml_dtypes",
+    "pyquant", "numpy", "torch", "onnxruntime", "onnx", "numba", "numkong", "mkl",
+    "safetensors", "ml_dtypes",
 )  # fmt: skip
 
 
@@ -58,6 +59,22 @@ def cpus() -> int:
     return os.cpu_count() or 1
 
 
+def threads_to_use(wanted: Sequence[int] | None) -> tuple[list[int], list[str]]:
+    """How many threads to measure with (default: one and two), and notes on those left out."""
+    available = cpus()
+    threads = list(wanted) if wanted else ([1, 2] if available > 1 else [1])
+    notes = [f"{t} threads left out: {available} CPUs" for t in threads if t > available]
+    return [t for t in threads if t <= available], notes
+
+
+def busy(machine: dict[str, Any]) -> list[str]:
+    """A note, where others were using the machine."""
+    load = machine["load average before"]
+    if load is None or load <= machine["cpus"] / 2:
+        return []
+    return [f"the machine was busy (load {load:.1f}): two-thread figures mean little"]
+
+
 def describe() -> dict[str, Any]:
     """The machine, the versions and what pyquant chose on it, ready for JSON."""
     import pyquant
@@ -73,5 +90,6 @@ def describe() -> dict[str, Any]:
         "compiler of the limits": _compiler(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "pyquant runs": f"{', '.join(sorted(chosen))}, at most {runtime['threads']} threads",
+        "usable variants": runtime["isa"]["usable"],
         "load average before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }

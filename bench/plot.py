@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.contenders import PYQUANT
-from bench.report import Report
-from bench.targets import LIMITS, Measured
+from bench.elementwise_report import ElementwiseReport
+from bench.measured import LIMITS, Measured
 from bench.timing import FRESH, OUT, Spread
 
 PANELS = ("quantize", "dynamic", "dequantize", "fake quantize", "min/max", "abs-max")
@@ -47,7 +47,7 @@ def _curves(cases: list[Measured], threads: int) -> Curves:
     return curves
 
 
-def draw(report: Report, path: Path) -> None:
+def draw(report: ElementwiseReport, path: Path) -> None:
     """Write a PNG with one panel for each operation measured at three sizes or more."""
     import matplotlib
 

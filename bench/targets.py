@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.cases import Case
 from bench.contenders import PYQUANT
+from bench.measured import LIMITS, Comparison, Measured, Verdict, best_peer
 from bench.timing import FRESH, OUT, Spread, ratio
 
 SECONDS, PEER, LIMIT, SCALING, NOT_SLOWER = "seconds", "peer", "limit", "scaling", "not slower"
-LIMITS = "limits"  # the set of contenders without a peer
 # Shown, not judged: gives other results than the definition where the reciprocal rounds.
 NOT_JUDGED = ("numba reciprocal",)
 NOISE = 0.05  # what "never slower" forgives: two medians of the same code differ by as much
@@ -115,65 +115,6 @@ TARGETS: tuple[Target, ...] = (
 )
 SCALING_LIMIT = 0.92
 
-Seconds = Mapping[str, Sequence[float]]  # contender key -> seconds, one a round
-
-
-@dataclass
-class Measured:
-    """All samples of one case: by set of contenders and that set's threads, then by contender."""
-
-    case: Case
-    sets: dict[tuple[str, int], dict[str, list[float]]] = field(default_factory=dict)
-
-    def seconds(self, group: str, name: str, mode: str, threads: int) -> list[float] | None:
-        """`group` is a peer, or LIMITS: the set measured at every number of threads."""
-        found = self.sets.get((group, 0 if group == LIMITS else threads), {})
-        return found.get(f"{name}|{mode}|{threads}")
-
-    def modes(self) -> list[str]:
-        keys = {key for seconds in self.sets.values() for key in seconds}
-        kinds = {key.split("|")[1] for key in keys if key.startswith(f"{PYQUANT}|")}
-        return [mode for mode in (FRESH, OUT) if mode in kinds]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How many times as fast as `name` pyquant was, and how fast `name` was."""
-
-    name: str
-    times: Spread
-    seconds: Spread
-
-
-@dataclass(frozen=True)
-class Verdict:
-    target: Target
-    times: Spread  # seconds where the target is in seconds
-    against: str
-    met: bool
-
-
-def best_peer(
-    measured: Measured,
-    mode: str,
-    threads: int,
-    allowed: Sequence[str] = (),
-    barred: Sequence[str] = NOT_JUDGED,
-) -> Comparison | None:
-    """The peer pyquant is least ahead of, like with like: fresh with fresh, out with out."""
-    found = []
-    for (group, count), seconds in measured.sets.items():
-        own = seconds.get(f"{PYQUANT}|{mode}|{threads}")
-        if group == LIMITS or count != threads or own is None:
-            continue
-        for key, theirs in seconds.items():
-            name = key.split("|")[0]
-            alike = key.split("|")[1] == mode and name not in (PYQUANT, *barred)
-            if not alike or (allowed and name not in allowed):
-                continue
-            found.append(Comparison(name, ratio(theirs, own), Spread.of(theirs)))
-    return min(found, key=lambda comparison: comparison.times.median, default=None)
-
 
 def limit(
     measured: Measured, mode: str, threads: int, allowed: Sequence[str] = ()
@@ -223,17 +164,10 @@ def _verdict(target: Target, measured: Measured, mode: str, threads: int) -> Ver
         if target.kind == SCALING and bound is not None:
             met = met or bound.times.median >= SCALING_LIMIT
         return Verdict(target, times, "1 thread", met)
-    compare = best_peer if target.kind == PEER else limit
-    found = compare(measured, mode, threads, target.against)
+    if target.kind == PEER:
+        found = best_peer(measured, mode, threads, target.against, NOT_JUDGED)
+    else:
+        found = limit(measured, mode, threads, target.against)
     if found is None:
         return None
     return Verdict(target, found.times, found.name, found.times.median >= target.bound)
-
-
-def summary(verdicts: Iterable[Verdict]) -> dict[str, tuple[int, int]]:
-    """Met and missed by sentence, in the order of the table of targets."""
-    counts: dict[str, tuple[int, int]] = {target.sentence: (0, 0) for target in TARGETS}
-    for verdict in verdicts:
-        met, missed = counts[verdict.target.sentence]
-        counts[verdict.target.sentence] = (met + verdict.met, missed + (not verdict.met))
-    return counts

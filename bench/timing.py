@@ -54,6 +54,10 @@ class Pace:
     budget: float = 1.2
 
 
+FULL = Pace()
+QUICK = Pace(sample=0.001, rounds=5, least_rounds=3, budget=0.25)
+
+
 @dataclass
 class _Runner:
     contender: Contender

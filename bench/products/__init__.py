@@ -1,0 +1,1 @@
+"""Integer matrix products and linear layers beside other libraries and the machine's peak."""
