@@ -1,5 +1,6 @@
 """What ran and what could not, the hypothesis profile, and which tests share a process."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import cpu_variants
@@ -28,6 +29,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     The workers of a parallel run print nothing; their tests' properties come to this process.
     """
     terminalreporter.section("variants and devices")
+    with suppress(Exception):  # only now: tests look at what is imported
+        import cupy  # noqa: F401
     for line in pytest_report_header():
         terminalreporter.write_line(line)
     for report in terminalreporter.getreports("passed"):
@@ -40,6 +43,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 # Tests that share something slow to set up: one process of a parallel run makes all of a group.
 TOGETHER = {
     "test_cli_dask.py": "a cluster",
+    "test_cuda_compile.py": "the machine code of every kernel",
+    "test_cuda_gemm_compile.py": "the machine code of every kernel",
     "test_dask.py": "a cluster",
     "test_digits_network.py": "a trained network",
     "test_example.py": "a run of the example",

@@ -29,4 +29,10 @@ def best() -> str:
 
 
 def gpu() -> str:
-    return str(pq.runtime_info()["gpu"] or "none")
+    """What can run on a GPU here, or why nothing can."""
+    found = pq.runtime_info()["gpu"]
+    if found is None:
+        return "none, and no CuPy"
+    if found["devices"] is None:
+        return f"not asked for, CuPy {found['cupy']} is not imported"
+    return ", ".join(found["devices"]) or f"none ({found['reason']})"

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from c_build import CXX, ROOT, must
+from c_build import CXX, ROOT, alone, must
 
 SHIM = ROOT / "tests" / "cuda"
 KERNELS = ROOT / "pyquant" / "cuda"
@@ -63,10 +63,17 @@ def build(text: str, stem: str, *, sanitize: bool = False) -> Path:
         state.update(path.read_bytes())
     folder = ROOT / "build" / "cuda-host"
     target = folder / f"{stem}-{'sanitized-' * sanitize}{state.hexdigest()[:16]}.so"
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
+    with alone(folder, stem):
+        if not target.exists():
+            _compile(text, stem, flags, target)
+            for old in folder.glob(f"{stem}-{'sanitized-' * sanitize}*.so"):
+                if old != target and ("sanitized" in old.name) == sanitize:
+                    old.unlink(missing_ok=True)
+    return target
+
+
+def _compile(text: str, stem: str, flags: list[str], target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
         plain = Path(work) / f"{stem}.cu"
         plain.write_text(text)
         language = ["-x", "c++", *INCLUDES]
@@ -80,10 +87,6 @@ def build(text: str, stem: str, *, sanitize: bool = False) -> Path:
         part = Path(work) / "part.so"
         must([CXX, *flags, *language, str(unit), "-o", str(part)])
         os.replace(part, target)
-    for old in folder.glob(f"{stem}-{'sanitized-' * sanitize}*.so"):
-        if old != target and ("sanitized" in old.name) == sanitize:
-            old.unlink(missing_ok=True)
-    return target
 
 
 class DeviceArray:
