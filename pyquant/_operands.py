@@ -14,7 +14,7 @@ from pyquant._grid import Grid, float_code, grid_of, stored_integers
 
 INT32_MAX = (1 << 31) - 1
 LARGEST_K = (1 << 23) - 1
-"""What the C library's sums are made for; it is the limit of float results."""
+"""Of float results and codes: what the C library's sums are made for."""
 
 _ALWAYS_FITS = INT32_MAX // 255**2
 
@@ -102,8 +102,6 @@ def product_shape(a: tuple[int, ...], b: tuple[int, ...]) -> Shape:
     """The shape of ``a @ b``."""
     rows, columns = len(a) > 1, len(b) > 1
     k = a[-1]
-    if k > LARGEST_K:
-        raise ValueError(f"K={k} must be at most {LARGEST_K}")
     if k != b[-2 if columns else -1]:
         raise ValueError(
             f"a of shape {a} and b of shape {b} can not be multiplied: "
@@ -240,6 +238,12 @@ def _farthest(code: int, zero_point: Array | None) -> int:
     if on_device(zero_point):  # whose values stay unknown
         return 255
     return max(high - int(zero_point.min()), int(zero_point.max()) - low)
+
+
+def refuse_long(k: int) -> None:
+    """ValueError for more products than the sums are made for."""
+    if k > LARGEST_K:
+        raise ValueError(f"K={k} must be at most {LARGEST_K}")
 
 
 def refuse_overflow(k: int, a: Operand, b: Operand, bias: Array | None = None) -> None:

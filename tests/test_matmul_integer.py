@@ -353,6 +353,7 @@ def test_a_wrong_out_is_refused_and_left_alone():
 # --- errors ---------------------------------------------------------------------------------
 
 A, B = np.ones((2, 3), np.int8), np.ones((3, 4), np.uint8)
+LONG = np.broadcast_to(np.zeros(1, np.int8), (1, 1 << 23))
 
 
 @pytest.mark.parametrize("call, error, words", [
@@ -381,8 +382,10 @@ A, B = np.ones((2, 3), np.int8), np.ones((3, 4), np.uint8)
     (lambda: ops.matmul_integer(A, B, 0, [[1], [2], [3], [4]]), ValueError,
      ["b_zero_point", "(1, 4)", "(4, 1)"]),
     (lambda: ops.matmul_integer(A, B, np.ones((2, 2, 1), int)), ValueError, ["a_zero_point"]),
-    (lambda: ops.matmul_integer(np.zeros((1, 1 << 23), np.int8), np.zeros((1 << 23, 1), np.int8)),
-     ValueError, ["K=8388608"]),
+    (lambda: ops.matmul_integer(LONG, LONG.T), OverflowError, ["K=8388608", "131071"]),
+    (lambda: ops.qlinear_matmul(LONG, 1, 0, LONG.T, 1, 0, 1, 0), ValueError,
+     ["K=8388608", "8388607"]),
+    (lambda: pq.pack(LONG.T), ValueError, ["K=8388608", "8388607"]),
 ])  # fmt: skip
 def test_mistakes(call, error, words):
     with pytest.raises(error) as raised:
