@@ -12,7 +12,7 @@ import pyquant as pq
 pytest.importorskip("sklearn")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from examples.digits_network import convolution, few_bits, integer_products, network
+from examples.digits_network import convolution, few_bits, network
 from examples.digits_network import static as static_module
 from examples.digits_network.data import digits
 from examples.digits_network.dynamic import DynamicNetwork
@@ -149,6 +149,15 @@ def requantize_in_integers(acc, multiplier, zero_point, *, axis, mode):
     return guarded(result)
 
 
+def convolve_in_integers(x, w, x_zero_point, *, strides, pads):
+    """What `ops.conv_integer` computes, in NumPy's integer arithmetic, from arrays of integers."""
+    assert isinstance(x, IntegersOnly) and isinstance(w, IntegersOnly)
+    assert len(set(strides)) == len(set(pads)) == 1
+    shifted = x.astype(np.int32) - np.int32(x_zero_point)
+    seen = convolution.patches(shifted, w.shape[-1], strides[0], pads[0])
+    return convolution.convolve(seen, w.astype(np.int32))
+
+
 def test_between_the_quantizers_everything_is_integer(data, static, monkeypatch):
     """Codes, weights and biases refuse floats on their whole way; the scores are the same bits."""
     codes = pq.quantize(data.test[:4], static.input_params).data
@@ -162,6 +171,7 @@ def test_between_the_quantizers_everything_is_integer(data, static, monkeypatch)
     for step in network_of_integers.steps:
         assert step.weight.dtype == np.int8 and step.bias.dtype == np.int32
         assert type(step.zero_point) is int and type(step.output_zero_point) is int
+    monkeypatch.setattr(static_module, "conv_integer", convolve_in_integers)
     monkeypatch.setattr(static_module, "requantize", requantize_in_integers)
     scores = network_of_integers.integers(guarded(codes))
     assert isinstance(scores, IntegersOnly)
@@ -181,47 +191,6 @@ def test_the_dynamic_network_is_not_made_of_integers(data, trained):
 
 def test_relu_is_the_end_of_the_grid(static):
     assert {step.output_zero_point for step in static.steps[:-1]} == {-128}
-
-
-def convolve_slowly(x, weight, stride, padding):
-    """The definition, in Python's integers."""
-    n, _, h, w = x.shape
-    size = weight.shape[-1]
-    x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding))).astype(object)
-    rows = (h + 2 * padding - size) // stride + 1
-    columns = (w + 2 * padding - size) // stride + 1
-    y = np.zeros((n, len(weight), rows, columns), object)
-    for i, o, r, c in np.ndindex(y.shape):
-        window = x[i, :, r * stride : r * stride + size, c * stride : c * stride + size]
-        y[i, o, r, c] = (window * weight[o].astype(object)).sum()
-    return y
-
-
-@pytest.mark.parametrize("stride, padding, size", [(1, 1, 3), (2, 1, 3), (1, 0, 2), (3, 2, 3)])
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
-def test_conv_integer_is_exact(dtype, stride, padding, size):
-    rng = np.random.default_rng(stride)
-    info = np.iinfo(dtype)
-    x = rng.integers(info.min, info.max, (2, 3, 5, 6), dtype, endpoint=True)
-    w = rng.integers(-128, 127, (4, 3, size, size), np.int8, endpoint=True)
-    result = integer_products.conv_integer(x, w, 7, -3, stride=stride, padding=padding)
-    assert result.dtype == np.int32
-    shifted = x.astype(int) - 7, w.astype(int) + 3
-    assert np.array_equal(result, convolve_slowly(*shifted, stride, padding))
-
-
-def test_matmul_integer_is_exact_and_refuses_overflow():
-    rng = np.random.default_rng(0)
-    a = rng.integers(0, 255, (3, 400), np.uint8, endpoint=True)
-    b = rng.integers(-128, 127, (400, 5), np.int8, endpoint=True)
-    result = integer_products.matmul_integer(a, b, 128, 1)
-    assert result.dtype == np.int32
-    assert np.array_equal(result, (a.astype(int) - 128) @ (b.astype(int) - 1))
-    with pytest.raises(OverflowError, match="40000 products"):
-        long = np.zeros(40000, np.int8)
-        integer_products.matmul_integer(long[None], long[:, None])
-    with pytest.raises(TypeError, match="int8 or uint8"):
-        integer_products.matmul_integer(a.astype(np.int32), b)
 
 
 @pytest.mark.parametrize("stride, padding, size", [(1, 1, 3), (2, 1, 3), (1, 0, 2)])

@@ -7,7 +7,6 @@
 ``convolution``           a convolution and its gradients as matrix products of patches
 ``network``               the layers; the float network and its integer-friendly, folded form
 ``training``              stochastic gradient descent with batch norm; the fold
-``integer_products``      exact int32 products under the names they have in ONNX
 ``weights_only``          small weights, float arithmetic
 ``dynamic``               int8 weights ahead, activations quantized on the fly
 ``static``                integers from the input quantizer to the output dequantizer

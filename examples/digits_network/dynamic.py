@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 import pyquant as pq
 
-from .integer_products import conv_integer
 from .network import LAST, LAYERS, Network
 
 Array = npt.NDArray[Any]
@@ -32,8 +31,8 @@ class DynamicNetwork:
         for layer in LAYERS:
             weight = self.weights[layer.name]
             codes, scale, zero_point = pq.ops.dynamic_quantize_linear(x)
-            acc = conv_integer(
-                codes, weight.data, int(zero_point), stride=layer.stride, padding=layer.padding
+            acc = pq.ops.conv_integer(
+                codes, weight.data, zero_point, strides=layer.strides, pads=layer.pads
             )
             x = pq.ops.dequantize_linear(acc, scale * weight.scale, axis=1)
             x += self.biases[layer.name]

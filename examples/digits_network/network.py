@@ -25,6 +25,16 @@ class Layer(NamedTuple):
     stride: int
     padding: int
 
+    @property
+    def strides(self) -> tuple[int, int]:
+        """As ONNX has them: down, across."""
+        return self.stride, self.stride
+
+    @property
+    def pads(self) -> tuple[int, int, int, int]:
+        """As ONNX has them: top, left, bottom, right."""
+        return self.padding, self.padding, self.padding, self.padding
+
 
 LAYERS = (
     Layer("conv1", 1, 16, size=3, stride=1, padding=1),  # 8 x 8

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 import pyquant as pq
-from pyquant.ops import requantize
+from pyquant.ops import conv_integer, requantize
 
-from .integer_products import conv_integer
 from .network import LAST, LAYERS, Layer, Network, forward
 
 Array = npt.NDArray[Any]
@@ -79,9 +78,7 @@ class StaticNetwork:
     def integers(self, codes: Array) -> Array:
         """int8 codes of images to int32 class scores (n, 10)."""
         for layer, weight, bias, zero_point, multiplier, output_zero_point in self.steps:
-            acc = conv_integer(
-                codes, weight, zero_point, stride=layer.stride, padding=layer.padding
-            )
+            acc = conv_integer(codes, weight, zero_point, strides=layer.strides, pads=layer.pads)
             acc += bias
             if layer is LAST:
                 return acc.reshape(len(acc), -1)
