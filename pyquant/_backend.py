@@ -16,6 +16,8 @@ from pyquant import _cpu
 _LIBRARIES = {
     "cupy": "CuPy", "dask": "Dask", "torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX",
 }  # fmt: skip
+PLAIN: dict[type, ModuleType] = {}
+"""Types of arrays that a module recognises at once; None from it means: not this call."""
 _HOST = frozenset({np.ndarray, type(None), float, int, list, tuple})
 
 
@@ -121,4 +123,5 @@ def _cuda_backend(arrays: list[Any]) -> ModuleType:
         )
     if devices[0] != cupy.cuda.runtime.getDevice():
         raise OtherDevice(devices[0])
+    PLAIN.setdefault(cupy.ndarray, import_module("pyquant._cuda_plain"))
     return import_module("pyquant._cuda")

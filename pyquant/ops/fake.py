@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pyquant import _cpu
 from pyquant._arguments import Array, apart, delivered, float_input, output, params_input, refuse
 from pyquant._arrays import as_array, contiguous, empty
-from pyquant._backend import backend_of
+from pyquant._backend import PLAIN, backend_of
 from pyquant._grid import grid_of
 from pyquant._tensors import takes_tensors
 
@@ -40,6 +40,10 @@ def fake_quantize_linear(
     array([-1. ,  0. , 63.5], dtype=float32)
     """
     result = _fake_quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_size, out)
+    if result is None and type(x) in PLAIN:
+        result = PLAIN[type(x)].fake_quantize_plain(
+            x, scale, zero_point, dtype, narrow_range, axis, block_size, out
+        )
     if result is not None:
         return result
     return _fake_quantize(x, scale, zero_point, dtype, narrow_range, axis, block_size, out=out)

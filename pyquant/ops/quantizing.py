@@ -24,7 +24,7 @@ from pyquant._arguments import (
     scale_input,
 )
 from pyquant._arrays import as_array, contiguous, module_of, on_device
-from pyquant._backend import backend_of
+from pyquant._backend import PLAIN, backend_of
 from pyquant._grid import float_code, float_dtype, grid_of
 from pyquant._tensors import takes_tensors
 
@@ -89,6 +89,10 @@ def quantize_linear(
     array([ -2,   0,   2, 127], dtype=int8)
     """
     result = _quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_size, out)
+    if result is None and type(x) in PLAIN:
+        result = PLAIN[type(x)].quantize_plain(
+            x, scale, zero_point, dtype, narrow_range, axis, block_size, out
+        )
     if result is not None:
         return result
     return _quantize(x, scale, zero_point, dtype, narrow_range, axis, block_size, out=out)
@@ -169,6 +173,8 @@ def dequantize_linear(
     array([-1. ,  0. , 63.5], dtype=float32)
     """
     result = _dequantize_plain(q, scale, zero_point, axis, block_size, dtype, out)
+    if result is None and type(q) in PLAIN:
+        result = PLAIN[type(q)].dequantize_plain(q, scale, zero_point, axis, block_size, dtype, out)
     if result is not None:
         return result
     return _dequantize(q, scale, zero_point, axis, block_size, dtype, out=out)
