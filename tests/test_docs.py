@@ -19,7 +19,7 @@ import pyquant as pq
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "csrc/simd/README.md",
-    "docs/dask.md",
+    "docs/dask.md", "docs/gpu.md",
 ]  # fmt: skip
 IMAGINED = ("negate", "pack/avx512vnni")  # the examples of CONTRIBUTING's recipes
 RESULT = re.compile(r"^(?P<code>.*?)\s+# -> (?P<shown>.*)$", re.MULTILINE)
