@@ -10,7 +10,7 @@ import numpy as np
 from pyquant import _cpu, ops
 from pyquant._arguments import Array, int32_input
 from pyquant._arrays import as_array, contiguous, module_of, on_device
-from pyquant._grid import float_dtype
+from pyquant._grid import float_code, float_dtype
 from pyquant._operands import Operand, Result
 from pyquant.array import QuantizedArray, QuantParams
 from pyquant.ops.requantizing import requantize_mode
@@ -30,8 +30,10 @@ class Epilogue(NamedTuple):
     mode: int
 
     def floats(self, array: Array, bias: Array | None) -> Result:
-        """For a float32 array."""
-        return Result(array, _cpu.F32, bias, self.low, self.high, mode=self.mode)
+        """For an array of floats, float32 on the CPU."""
+        code = float_code(array.dtype)
+        assert code is not None
+        return Result(array, code, bias, self.low, self.high, mode=self.mode)
 
     def sums(self, array: Array, bias: Array | None) -> Result:
         """For an int32 array."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pyquant import _cpu
 from pyquant._arguments import Array
-from pyquant._arrays import empty
+from pyquant._arrays import empty, on_device
 from pyquant._backend import backend_of
 from pyquant._batches import multiply
 from pyquant._epilogue import Epilogue, code_bias, epilogue, is_real, quantized, real_bias
@@ -293,7 +293,10 @@ def _product(
     if params is not None or end.dtype != np.int32:
         refuse_long(shape.k)
     if params is None and end.dtype != np.int32:
-        array = empty(shape.result, np.float32, left.array)
+        # A GPU writes the narrow types itself; on the CPU, and where blocks are added up, float32
+        # is made first and converted then.
+        narrow = on_device(left.array) and not block and end.dtype.itemsize == 2
+        array = empty(shape.result, end.dtype if narrow else np.float32, left.array)
         result = end.floats(array[shape.with_vectors], real_bias(bias, shape.n))
     else:
         codes = code_bias(bias, shape.n, left, right)

@@ -180,7 +180,8 @@ def test_matmul(gpu, of_a, of_b):
     a, on_a = both(rng.standard_normal((12, 100)).astype(np.float32), **of_a)
     b, on_b = both(rng.standard_normal((100, 37)).astype(np.float32), **of_b)
     bias = rng.standard_normal(37).astype(np.float32)
-    ways = [{}, {"bias": bias, "relu": True}, {"clip": (-3.0, 4.0)}, {"out_dtype": "float16"}]
+    ways = [{}, {"bias": bias, "relu": True}, {"clip": (-3.0, 4.0)}]
+    ways += [{"out_dtype": dtype} for dtype in ("float16", "bfloat16", "float64")]
     if "block_size" not in of_b:
         out = pq.QuantParams(0.3, 5, "int8")
         ways += [{"out_dtype": "int32"}, {"out_params": out}, {"out_params": out, "bias": bias}]
@@ -195,6 +196,14 @@ def test_matmul(gpu, of_a, of_b):
                     same(y.data, host.data)
                 else:
                     same(y, host)
+
+
+def test_narrow_results_come_from_the_kernel(gpu):
+    rng = np.random.default_rng(7)
+    _, on_a = both(rng.standard_normal((12, 40)).astype(np.float32))
+    with mock.patch.object(standin_cupy.ndarray, "astype", side_effect=AssertionError):
+        y = pq.matmul(on_a, on_a_transposed := pq.pack(on_a, transposed=True), out_dtype="float16")
+    assert y.dtype == np.float16 and y.shape == (12, on_a_transposed.shape[1])
 
 
 def test_linear(gpu):
