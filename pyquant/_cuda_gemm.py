@@ -248,6 +248,8 @@ def _quantized(a: Operand) -> Operand:
 
 def _multiply(a: Operand, b: Operand, y: Result, block: int) -> int:
     """With codes on both sides, and a result whose rows are contiguous."""
+    import cupy
+
     k = a.array.shape[-1]
     right, sums = _right_parts(b, k, block)
     most = _farthest(a) * _farthest(b)
@@ -260,14 +262,17 @@ def _multiply(a: Operand, b: Operand, y: Result, block: int) -> int:
         return int(_cpu.OK)
     if block * most > _INT32_MAX:
         return int(_cpu.ERROR_OVERFLOW)
+    # Blocks are added up in float32, in the order of K; the last one makes the result of the sum.
+    sums_so_far = cupy.empty(y.array.shape, np.float32)
+    partial = Result(sums_so_far, _cpu.F32)
     for i, part in enumerate(right):
         left = rows_along_k(a.array[..., i * block : (i + 1) * block])
-        of_block = y if part is right[-1] else y._replace(bias=None, low=-math.inf, high=math.inf)
         of_a = Operand(
             None, a.code, _of_block(a.zero_point, (..., i)), _of_block(a.scale, (..., i))
         )
         of_b = Operand(None, b.code, _of_block(b.zero_point, i), _of_block(b.scale, i))
-        _product(left, part, of_a, of_b, of_block, sums[i], add=i > 0)
+        to = y if part is right[-1] else partial
+        _product(left, part, of_a, of_b, to, sums[i], sums_so_far.data.ptr if i else 0)
     return int(_cpu.OK)
 
 
@@ -309,7 +314,7 @@ def _wide_product(left: Rows, right: Rows, a: Operand, b: Operand, y: Result, mo
 
 
 def _product(
-    left: Rows, right: Rows, a: Operand, b: Operand, y: Result, b_sum: Any, add: bool = False
+    left: Rows, right: Rows, a: Operand, b: Operand, y: Result, b_sum: Any, before: int = 0
 ) -> None:
     """One launch of a matrix kernel, and those of the sums that it needs."""
     import cupy
@@ -326,7 +331,7 @@ def _product(
         g["b_sum"] = _vector(b_sum[0], kept, batch=n if right.step else 0)
     if b.zero_point is not None and not in_passing:
         g["a_sum"] = _vector(sums_of(left)[0], kept, batch=m if left.step else 0)
-    g["splits"], g["add"] = chosen.splits, int(add)
+    g["splits"], g["before"] = chosen.splits, before
     unit = f"{chosen.unit}_{left.name}{right.name}"
     if chosen.unit == "gemm_hopper":
         maps = _tensor_map(left), _tensor_map(right)

@@ -12,16 +12,15 @@ VECTOR = np.dtype(
 )
 GEMM = np.dtype(
     [
-        *((name, "u8") for name in ("a", "b", "c", "partial", "done")),
+        *((name, "u8") for name in ("a", "b", "c", "partial", "done", "before")),
         *((name, "i8") for name in ("lda", "ldb", "ldc", "a_batch", "b_batch", "c_batch")),
         *(
             (name, VECTOR)
             for name in ("a_zero", "b_zero", "a_sum", "b_sum", "a_scale", "b_scale", "bias")
         ),
         *((name, "i4") for name in ("m", "n", "k", "depth", "batches", "splits", "output", "mode")),
-        *((name, "i4") for name in ("add", "zero_point", "qmin", "qmax")),
+        *((name, "i4") for name in ("zero_point", "qmin", "qmax")),
         *((name, "f4") for name in ("scale", "low", "high")),
-        ("unused", "i4"),
     ]
 )
 """pq_gemm of pyquant/cuda/gemm.cuh."""
@@ -29,7 +28,7 @@ NOTHING: dict[str, Any] = {
     name: (0,) * 5 if kind == VECTOR else 0 for name, (kind, *_) in (GEMM.fields or {}).items()
 }
 """Its fields, in order, when there is nothing to say."""
-_FORMAT = struct.Struct("=" + "5Q6q" + 7 * "QqqII" + "12i3fi")
+_FORMAT = struct.Struct("=" + "6Q6q" + 7 * "QqqII" + "11i3f")
 
 
 def packed(fields: dict[str, Any]) -> np.ndarray[Any, Any]:

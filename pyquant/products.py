@@ -293,9 +293,8 @@ def _product(
     if params is not None or end.dtype != np.int32:
         refuse_long(shape.k)
     if params is None and end.dtype != np.int32:
-        # A GPU writes the narrow types itself; on the CPU, and where blocks are added up, float32
-        # is made first and converted then.
-        narrow = on_device(left.array) and not block and end.dtype.itemsize == 2
+        # A GPU writes the narrow types itself; on the CPU float32 is made first and converted then.
+        narrow = on_device(left.array) and end.dtype.itemsize == 2
         array = empty(shape.result, end.dtype if narrow else np.float32, left.array)
         result = end.floats(array[shape.with_vectors], real_bias(bias, shape.n))
     else:

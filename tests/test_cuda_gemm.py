@@ -176,7 +176,7 @@ def test_every_epilogue_of_rows(rows):
         one.run_rows(rows, 4, 2)
 
 
-def test_blocks_of_k_are_added_to_what_stands_there(mma, rows):
+def test_blocks_of_k_are_added_to_those_before(mma, rows):
     rng = np.random.default_rng(23)
     for m, n in [(3, 21), (7, 32)]:
         before = rng.standard_normal((1, m, n)).astype(np.float32) * 100
@@ -185,6 +185,7 @@ def test_blocks_of_k_are_added_to_what_stands_there(mma, rows):
             mma, name(SKINNY), SKINNY
         )
         product(rng, m, n, 40, **given, gap=1).run_rows(rows, 8, 1)
+        product(rng, m, n, 40, **given | {"output": BF16}, gap=1).run_tile(mma, name(SMALL), SMALL)
 
 
 def test_sums_beyond_int32_in_the_epilogue(mma):

@@ -20,6 +20,7 @@ struct pq_gemm {
     void *c;
     int4 *partial; /* of split-K: accumulators of every block, and how many of a tile's blocks are done (zeros) */
     int *done;
+    const float *before; /* (batches, m, n) that float results are added to, as for later blocks of K; or null */
     i64 lda, ldb, ldc;             /* elements from row to row */
     i64 a_batch, b_batch, c_batch; /* elements from product to product; 0: the same operand for all */
     pq_vector a_zero, b_zero;      /* int32 */
@@ -28,11 +29,9 @@ struct pq_gemm {
     pq_vector bias;                /* float32 before float results, int32 before integers */
     int m, n, k, depth, batches, splits;
     int output, mode; /* the enumerations below */
-    int add;          /* to float32 results: to what stands there, as for the blocks of K after the first */
     int zero_point, qmin, qmax;
     float scale;     /* of codes */
     float low, high; /* floats are clipped to */
-    int unused;
 };
 
 enum { PQ_OUT_I32, PQ_OUT_F32, PQ_OUT_F16, PQ_OUT_BF16, PQ_OUT_CODE8, PQ_OUT_CODE16 };
@@ -134,8 +133,8 @@ PQ_DEVICE int code_of_sum(const pq_gemm &g, i64 sum, float multiplier)
 }
 
 /* The result of one corrected accumulator: an int32, the bits of a float32, float16 or bfloat16, or a code. `before`
- * is what stands in its place, for `add`. */
-PQ_DEVICE u32 result_of(const pq_gemm &g, i64 acc, const pq_row &row, const pq_column &column, u32 before)
+ * is what a float is added to. */
+PQ_DEVICE u32 result_of(const pq_gemm &g, i64 acc, const pq_row &row, const pq_column &column, float before)
 {
     float scale = column.scale;
     if (g.output == PQ_OUT_I32) return (u32)acc + column.bias.u;
@@ -144,20 +143,19 @@ PQ_DEVICE u32 result_of(const pq_gemm &g, i64 acc, const pq_row &row, const pq_c
         if (gives_codes(g)) scale = scale / g.scale;
     }
     if (gives_codes(g)) return (u32)code_of_sum(g, acc + (int)column.bias.u, scale);
-    pq_bits32 x, y;
+    pq_bits32 x;
     x.f = (acc == (int)acc ? (float)(int)acc : (float)acc) * scale;
-    if (g.add) {
-        y.u = before;
-        x.f = y.f + x.f;
-    }
+    if (g.before) x.f = before + x.f;
     if (g.bias.given) x.f = x.f + column.bias.f; /* adding 0 would lose a -0.0 */
     x.f = x.f < g.low ? g.low : x.f;
     x.f = x.f > g.high ? g.high : x.f;
     return g.output == PQ_OUT_F32 ? x.u : g.output == PQ_OUT_F16 ? narrow_f16(x.f) : narrow_bf16(x.f);
 }
 
-/* What stands in the place of a result, where the new one is added to it. */
-PQ_DEVICE u32 standing(const pq_gemm &g, const void *c, i64 i) { return g.add ? ((const u32 *)c)[i] : 0; }
+PQ_DEVICE float before_of(const pq_gemm &g, int m, int n, int batch)
+{
+    return g.before && m < g.m && n < g.n ? g.before[((i64)batch * g.m + m) * g.n + n] : 0;
+}
 
 PQ_DEVICE int result_size(int output)
 {
@@ -216,8 +214,7 @@ template <int COLUMNS> PQ_DEVICE void store_slab(const pq_gemm &g, int *slab, in
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             const int sum = corrected(j == 0 ? acc.x : j == 1 ? acc.y : j == 2 ? acc.z : acc.w, row, columns[j]);
-            const u32 before = m < g.m && column0_lane + j < g.n ? standing(g, c, i + j) : 0;
-            y[j] = result_of(g, sum, row, columns[j], before);
+            y[j] = result_of(g, sum, row, columns[j], before_of(g, m, column0_lane + j, batch));
         }
         if (size == 4) {
             if (m >= g.m) continue;

@@ -77,7 +77,7 @@ template <bool SA, bool SB, int ROWS> PQ_DEVICE void multiply_rows(const pq_gemm
     if (sum_b) column.sum = (u32)of_b;
     if (sum_a) row.sum = row.sum + (u32)of_a;
     const i64 place = batch * g.c_batch + m * g.ldc + n;
-    const u32 result = result_of(g, corrected(mine, row, column), row, column, standing(g, g.c, place));
+    const u32 result = result_of(g, corrected(mine, row, column), row, column, before_of(g, m, n, batch));
     store_result(g.c, place, result, result_size(g.output));
 }
 
