@@ -110,10 +110,11 @@ def plan(m: int, n: int, k: int, batches: int, capability: int, processors: int)
     tiles = _tiles(tile, m, n) * batches
     splits = min(2 * processors // tiles, -(-k // tile.piece) // (4 * tile.stages), 32)
     splits = max(splits, 1)
-    name = f"gemm_{tile.m}x{tile.n}"
+    unit = "gemm_mma_small" if tile in (SKINNY, SMALL) else "gemm_mma"
     return Plan(
-        "gemm_mma", name, tiles * splits, tile.threads, tile.shared(capability), splits, tile
-    )
+        unit, f"gemm_{tile.m}x{tile.n}", tiles * splits, tile.threads, tile.shared(capability),
+        splits, tile,
+    )  # fmt: skip
 
 
 def _row_blocks(n: int, splits: int, batches: int) -> int:

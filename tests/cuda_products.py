@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import cuda_host
 import numpy as np
 import reference
 
@@ -198,17 +197,3 @@ class Product:
 def product(rng, m, n, k, a_signed=True, b_signed=True, batches=1, b_batches=None, **given):
     a = codes(rng, (batches, m, k), a_signed)
     return Product(a, codes(rng, (b_batches or batches, n, k), b_signed), **given)
-
-
-def mixed_signs():
-    """The small tile for all pairs of types, in one library."""
-    text = ['#include "gemm_mma.cuh"', '#include "gemm_rows.cuh"']
-    for a in ("i8", "u8"):
-        for b in ("i8", "u8"):
-            signs = ", ".join(str(x == "i8").lower() for x in (a, b))
-            text.append(
-                f"PQ_KERNEL small_{a}{b}(const pq_gemm g) {{ PQ_DYNAMIC_SHARED(char, shared); "
-                f"Tile<{signs}, 64, 64, 32, 32, 128, 3>::run(g, shared); }}\n"
-                f"PQ_KERNEL gemm_rows_{a}{b}(const pq_gemm g) {{ multiply_rows<{signs}, 2>(g); }}"
-            )
-    return cuda_host.library_of("\n".join(text), "mixed_signs")

@@ -4,7 +4,6 @@ import itertools
 from fractions import Fraction
 
 import cuda_host
-import cuda_products
 import numpy as np
 import pytest
 from cuda_products import (
@@ -27,9 +26,18 @@ TILES = [SKINNY, SMALL, SQUARE, LARGE]
 SIGNS = list(itertools.product((True, False), repeat=2))
 
 
+class Tiles:
+    """The kernels for int8 and int8, from the two units that they stand in."""
+
+    def launch(self, kernel, *args, **kwargs):
+        small = kernel in (name(SKINNY), name(SMALL))
+        unit = "gemm_mma_small_i8i8" if small else "gemm_mma_i8i8"
+        cuda_host.library(unit).launch(kernel, *args, **kwargs)
+
+
 @pytest.fixture(scope="module")
 def mma():
-    return cuda_host.library("gemm_mma_i8i8")
+    return Tiles()
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +46,13 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def signs():
-    return cuda_products.mixed_signs()
-
-
-@pytest.fixture(scope="module")
 def hopper():
-    return cuda_host.library("gemm_hopper_u8i8_sm_90a")
+    return cuda_host.library("gemm_hopper_i8i8_sm_90a")
 
 
 @pytest.fixture(scope="module")
 def turing():
-    text = "#define PQ_ARCH 750\n" + (cuda_host.KERNELS / "gemm_mma_u8i8.cu").read_text()
+    text = "#define PQ_ARCH 750\n" + (cuda_host.KERNELS / "gemm_mma_small_u8i8.cu").read_text()
     return cuda_host.library_of(text, "gemm_mma_turing")
 
 
@@ -96,29 +99,33 @@ def with_zero_points(rng, m, n, k, signed, batches=1, b_batches=None, **given):
     return one
 
 
+def pair(signed) -> str:
+    return "".join("i8" if s else "u8" for s in signed)
+
+
 @pytest.mark.parametrize("signed", SIGNS)
-def test_types_zero_points_and_batches(signs, signed):
+def test_types_zero_points_and_batches(signed):
     rng = np.random.default_rng(3)
-    pair = "".join("i8" if s else "u8" for s in signed)
+    library = cuda_host.library(f"gemm_mma_small_{pair(signed)}")
     for m, n, k, batches, b_batches in [(65, 63, 130, 1, 1), (5, 70, 33, 3, 3), (70, 6, 257, 2, 1)]:
         one = with_zero_points(rng, m, n, k, signed, batches, b_batches)
-        one.run_tile(signs, f"small_{pair}", SMALL, splits=int(rng.integers(1, 3)))
+        one.run_tile(library, name(SMALL), SMALL, splits=int(rng.integers(1, 3)))
 
 
 @pytest.mark.parametrize("signed", SIGNS)
-def test_extreme_codes(signs, signed):
-    pair = "".join("i8" if s else "u8" for s in signed)
+def test_extreme_codes(signed):
+    library = cuda_host.library(f"gemm_mma_small_{pair(signed)}")
     rng = np.random.default_rng(0)
     for ends in itertools.product((0, 1), repeat=2):
         one = product(rng, 3, 5, 4096, *signed)
         for x, s, end in zip((one.a, one.b), signed, ends, strict=True):
             x[...] = (-128, 127)[end] if s else (0, 255)[end]
-        one.run_tile(signs, f"small_{pair}", SMALL)
+        one.run_tile(library, name(SMALL), SMALL)
 
 
 def test_turing_has_the_same_results(turing):
     rng = np.random.default_rng(8)
-    for tile in TILES:
+    for tile in (SKINNY, SMALL):
         for m, n, k in [(tile.m + 1, 20, 3 * tile.piece + 1), (3, tile.n - 1, 2 * tile.piece)]:
             one = with_zero_points(rng, m, n, k, (False, True))
             one.run_tile(turing, name(tile), tile, capability=75)
@@ -220,12 +227,12 @@ def test_rows(rows, most):
 
 @pytest.mark.parametrize("signed", SIGNS)
 @pytest.mark.parametrize("sums", [True, False])
-def test_rows_take_sums_on_the_way(signs, signed, sums):
+def test_rows_take_sums_on_the_way(signed, sums):
     rng = np.random.default_rng(11)
-    pair = "".join("i8" if s else "u8" for s in signed)
+    library = cuda_host.library(f"gemm_rows_{pair(signed)}")
     for m, n, k, batches, b_batches in [(1, 9, 100, 1, 1), (2, 17, 4100, 2, 1), (2, 4, 16, 3, 3)]:
         one = with_zero_points(rng, m, n, k, signed, batches, b_batches, sums=sums)
-        one.run_rows(signs, pair, 4)
+        one.run_rows(library, 2, 4)
 
 
 # ---- Hopper ----
@@ -238,19 +245,19 @@ def test_rows_take_sums_on_the_way(signs, signed, sums):
 def test_hopper_edges(hopper, m, n, k, clusters):
     rng = np.random.default_rng(m)
     gap = int(rng.integers(2))
-    product(rng, m, n, k, False, True, gap=gap).run_hopper(hopper, clusters)
+    product(rng, m, n, k, gap=gap).run_hopper(hopper, clusters)
 
 
 def test_hopper_goes_on_to_its_next_tiles(hopper):
     rng = np.random.default_rng(6)
     for batches, b_batches in [(5, 5), (3, 1)]:
-        one = with_zero_points(rng, 20, 24, 520, (False, True), batches, b_batches)
+        one = with_zero_points(rng, 20, 24, 520, (True, True), batches, b_batches)
         one.run_hopper(hopper, 2)
 
 
 def test_every_epilogue_of_hopper(hopper):
     rng = np.random.default_rng(25)
-    for one in with_epilogues(rng, 18, 37, 40, (False, True)):
+    for one in with_epilogues(rng, 18, 37, 40):
         one.run_hopper(hopper, 1)
 
 
@@ -393,7 +400,7 @@ def test_a_plan_covers_the_product_and_fits_the_device(capability):
         chosen = plan(m, n, k, 1, capability, 132)
         assert chosen.shared <= most - 1024
         assert chosen.splits >= 1 and chosen.grid >= 1
-        if chosen.unit == "gemm_mma":
+        if chosen.unit.startswith("gemm_mma"):
             tile = chosen.tile
             assert chosen.grid == -(-m // tile.m) * -(-n // tile.n) * chosen.splits
             assert chosen.splits <= max(1, k // tile.piece)

@@ -17,7 +17,8 @@ def test_tiles_use_tensor_cores(arch):
     warps = {"16x128": (16, 32, 4), "64x64": (32, 32, 4), "128x128": (64, 64, 2)}
     warps["128x256"] = (64, 64, 2)
     for tile, (m, n, steps) in warps.items():
-        code = instructions("gemm_mma_i8i8", arch)[f"gemm_{tile}"]
+        unit = "gemm_mma_i8i8" if steps == 2 else "gemm_mma_small_i8i8"
+        code = instructions(unit, arch)[f"gemm_{tile}"]
         products = (m // 16) * (n // 8) * steps * (4 if arch == "sm_75" else 1)
         shape = "8816" if arch == "sm_75" else "16832"
         assert count(code, f"IMMA.{shape}.S8.S8") % products == 0
@@ -30,7 +31,8 @@ def test_tiles_use_tensor_cores(arch):
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_every_pair_of_types_has_its_instruction(pair):
-    for name, code in instructions(f"gemm_mma_{pair}", "sm_90").items():
+    tiles = instructions(f"gemm_mma_{pair}", "sm_90")
+    for name, code in (tiles | instructions(f"gemm_mma_small_{pair}", "sm_90")).items():
         assert count(code, f"IMMA.16832.{types(pair)}") > 0, name
         assert count(code, "IMMA") == count(code, f"IMMA.16832.{types(pair)}"), name
     for name, code in instructions(f"gemm_rows_{pair}", "sm_90").items():

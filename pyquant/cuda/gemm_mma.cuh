@@ -201,8 +201,11 @@ template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE
         Tile<PQ_A_SIGNED, PQ_B_SIGNED, BM, BN, WM, WN, BK, STAGES>::run(g, shared);                            \
     }
 #ifdef PQ_A_SIGNED
+#ifdef PQ_SMALL_TILES
 PQ_TILE(16, 128, 16, 32, 128, 3, 4)
 PQ_TILE(64, 64, 32, 32, 128, 3, 3)
+#else
 PQ_TILE(128, 128, 64, 64, 64, 4, 2)
 PQ_TILE(128, 256, 64, 64, 64, 4, 1)
+#endif
 #endif

@@ -1,0 +1,4 @@
+#define PQ_A_SIGNED true
+#define PQ_B_SIGNED false
+#define PQ_SMALL_TILES
+#include "gemm_mma.cuh"
