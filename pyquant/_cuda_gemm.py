@@ -163,6 +163,7 @@ class PackedCodes:
         else:
             self.parts = [rows_along_k(b[i : i + step].T, copy=True) for i in starts]
         self.sums = [sums_of(part) for part in self.parts]
+        self._copies: dict[int, tuple[Any, Any]] = {}
 
     @property
     def nbytes(self) -> int:
@@ -172,6 +173,20 @@ class PackedCodes:
 
     def again(self) -> PackedCodes:
         return self
+
+    def beside(self, values: Any) -> Any:
+        """Scales or zero points of the host on the device, where a copy stays for the next call."""
+        import cupy
+
+        if not isinstance(values, np.ndarray) or values.ndim == 0:
+            return values
+        host, copy = self._copies.get(id(values), (None, None))
+        if host is not values:
+            if len(self._copies) >= 4:
+                self._copies.clear()
+            copy = cupy.asarray(values)
+            self._copies[id(values)] = values, copy
+        return copy
 
     def unpack(self) -> Any:
         """The (K, N) array of codes."""
@@ -251,6 +266,9 @@ def _multiply(a: Operand, b: Operand, y: Result, block: int) -> int:
     import cupy
 
     k = a.array.shape[-1]
+    if isinstance(b.array, PackedCodes):
+        beside = b.array.beside
+        b = b._replace(scale=beside(b.scale), zero_point=beside(b.zero_point))
     right, sums = _right_parts(b, k, block)
     most = _farthest(a) * _farthest(b)
     if block == 0:

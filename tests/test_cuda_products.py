@@ -198,6 +198,18 @@ def test_matmul(gpu, of_a, of_b):
                     same(y, host)
 
 
+def test_parameters_of_a_packed_matrix_are_copied_once(gpu):
+    rng = np.random.default_rng(7)
+    a, on_a = both(rng.standard_normal((12, 40)).astype(np.float32))
+    for given in ({"axis": 1}, {"axis": 0, "block_size": 16, "dtype": "uint8", "scheme": "affine"}):
+        b, on_b = both(rng.standard_normal((40, 9)).astype(np.float32), **given)
+        packed = pq.pack(on_b)
+        for _ in range(2):
+            same(pq.matmul(on_a, packed), pq.matmul(a, b))
+        with mock.patch.object(standin_cupy, "asarray", side_effect=AssertionError):
+            same(pq.matmul(on_a, packed), pq.matmul(a, b))
+
+
 def test_narrow_results_come_from_the_kernel(gpu):
     rng = np.random.default_rng(7)
     _, on_a = both(rng.standard_normal((12, 40)).astype(np.float32))
