@@ -16,6 +16,7 @@ from pyquant._cuda_reduce import (
     THREADS,
     Runs,
     blocks_along,
+    counted,
     find_ranges,
     outcome_of,
     power_of_two,
@@ -70,7 +71,7 @@ def dynamic_quantize(
         stem, threads, lanes = plan
         groups = threads // lanes * (_LOADS if stem == "dynamic_blocks" else 1)
         kernel("dynamic", f"{stem}_{name}")(
-            (min(-(-runs.number // groups), 1 << 30),), (threads,),
+            (-(-counted(runs.number) // groups),), (threads,),
             (x, *runs, lanes, int(scheme == _cpu.AFFINE), qmin, qmax, int(wide), scale, zero_point,
              q),
         )  # fmt: skip

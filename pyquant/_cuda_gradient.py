@@ -7,7 +7,7 @@ from typing import Any
 from pyquant import _cpu
 from pyquant._cuda_elementwise import FLOATS, Layout, address, parameter, refused_parameters
 from pyquant._cuda_loader import kernel
-from pyquant._cuda_reduce import Runs, blocks_along, scratch, simplified, size_of
+from pyquant._cuda_reduce import Runs, blocks_along, counted, scratch, simplified, size_of
 
 _CHUNK = 4096  # PQ_GRAD_CHUNK
 _THREADS = 128
@@ -45,7 +45,7 @@ def _of_columns(
     units, columns = (blocks_along(layout), inner) if block else (Runs(1, 1, outer, outer), axis)
     tiles = -(-columns // 32)
     kernel("gradient", f"grad_columns_{FLOATS[x_type][0]}")(
-        (min(units.number * tiles, 1 << 30),), (256,),
+        (counted(units.number * tiles),), (256,),
         (grad, x, dx, *units, columns, tiles, *params, dscale, dzero_point),
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ def _of_runs(
     direct = aligned and (runs.number == 1 or runs.row % load == runs.block % load == 0)
     groups = _THREADS * load // 16
     kernel("gradient", f"grad_runs_{name}")(
-        (min(-(-runs.number * chunks // groups), 1 << 30),), (_THREADS,),
+        (-(-counted(runs.number * chunks) // groups),), (_THREADS,),
         (grad, x, dx, *runs, count, chunks, int(direct), *params, partial),
     )  # fmt: skip
     if axis == 1 and not block:

@@ -40,7 +40,7 @@ def _count(x: Any, x_type: int, layout: Layout, half: int, *results: Any) -> Non
         splits = max(splits, min(-(-each >> 31), 65535))  # the counters have 32 bits
         kernel("histogram", f"histogram_runs_{name}")(
             (channels, splits), (THREADS,),
-            (x, channels, inner, outer, channels * inner, half, window, *results),
+            (x, inner, outer, channels * inner, half, window, *results),
             shared_mem=4 * (2 * window + 1),
         )  # fmt: skip
     elif channels:

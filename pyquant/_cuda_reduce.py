@@ -40,6 +40,13 @@ def blocks_along(layout: Layout) -> Runs:
     return Runs(outer * per_row, per_row, axis, block)
 
 
+def counted(runs: int) -> int:
+    """A number of runs, which the kernels count in 32 bits and add to."""
+    if runs >= 1 << 31:
+        raise ValueError(f"x has {runs} runs of one scale, and on a GPU must have fewer than 2**31")
+    return runs
+
+
 def simplified(layout: Layout) -> Layout:
     """One channel is a tensor, blocks of one are channels; as pq_simplify."""
     outer, axis, inner, block = layout
@@ -78,7 +85,7 @@ def _fold(
     lanes = THREADS if params < FILL else 32 if splits * inner >= 32 else 1
     blocks = -(-params * lanes // THREADS)
     kernel("reduce", "range_fold")(
-        (min(blocks, 1 << 30),), (THREADS,),
+        (blocks,), (THREADS,),
         (lows, highs, splits, params, inner, lanes, outcome, qmin, qmax, first, second),
     )  # fmt: skip
 
@@ -109,20 +116,21 @@ def find_ranges(
     if columns:
         across = power_of_two(-(-columns // load), 1, 32)
         tiles = -(-columns // (across * load))
-        blocks, share = runs.number * tiles, runs.block * min(columns, across * load) * size
+        blocks = counted(runs.number * tiles)
+        share = runs.block * min(columns, across * load) * size
         most = -(-runs.block * across // THREADS)
         stem, tail, partials = "range_columns", (columns, tiles, across), runs.number * columns
     else:
         repeat = 1 if block else outer
         loads = -(-runs.block // load)
         lanes = THREADS if loads >= 4 * THREADS else power_of_two(loads, 1, 32)
-        blocks, share = -(-runs.number * lanes // THREADS), runs.block * repeat * size
+        blocks, share = -(-counted(runs.number) * lanes // THREADS), runs.block * repeat * size
         most = repeat if repeat > 1 else -(-loads // THREADS)
         stem, tail = "range_runs", (repeat, axis * inner, lanes)
         partials = runs.number
     splits = max(1, min(FILL // blocks, share // _SHARE, most, 65535))
     launch = kernel("reduce", f"{stem}_{name}")
-    grid, threads = (min(blocks, 1 << 30), splits), (THREADS,)
+    grid, threads = (blocks, splits), (THREADS,)
     if splits == folded == 1 and outcome < SYMMETRIC:
         launch(grid, threads, (x, *runs, *tail, int(omit), outcome, first, second))
         return
@@ -155,7 +163,7 @@ def choose_params(
     with alpha.device:
         if n:
             kernel("reduce", "choose_params")(
-                (min(-(-n // THREADS), 1 << 30),), (THREADS,),
+                (-(-n // THREADS),), (THREADS,),
                 (alpha, beta, n, outcome_of(scheme), qmin, qmax, scale, zero_point),
             )  # fmt: skip
     return _cpu.OK

@@ -15,6 +15,11 @@ STORES_16_BYTES = {
     "dequantize": VECTORS, "fake_quantize": VECTORS, "bits": ("_1", "_2", "_4"),
 }  # fmt: skip
 IN_FLIGHT = {"_rows": 2}
+# The same where names end with a type: kernels, and how many loads and stores at least.
+REDUCTIONS = {
+    "range_runs": (4, 0), "range_columns": (4, 0), "dynamic_rows": (4, 0), "dynamic_blocks": (4, 0),
+    "grad_runs": (8, 4), "histogram_runs": (2, 0),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -37,6 +42,36 @@ def test_main_loops_move_16_bytes_at_a_time(unit, arch):
                 continue
             wide = count(code, kind, width="128")
             assert wide >= IN_FLIGHT.get(way, 4), f"{name} for {arch}: {wide} {kind}.128"
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+@pytest.mark.parametrize("unit", ["reduce", "dynamic", "gradient", "histogram"])
+def test_reductions_have_wide_loads_in_flight(unit, arch):
+    seen = set()
+    for name, code in instructions(unit, arch).items():
+        stem = name.rpartition("_")[0]
+        if stem in REDUCTIONS:
+            seen.add(stem)
+            wide = count(code, "LDG", width="128"), count(code, "STG", width="128")
+            assert all(a >= b for a, b in zip(wide, REDUCTIONS[stem], strict=True)), (name, wide)
+    assert seen
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_counting_is_done_in_shared_memory_by_one_instruction(arch):
+    """Lanes that meet in a bin are counted together: zeros do not wait for one another."""
+    for name, code in instructions("histogram", arch).items():
+        if name.startswith("histogram_runs"):
+            assert count(code, "ATOMS.POPC.INC") >= 8 and not count(code, "ATOMS.CAS"), name
+
+
+@pytest.mark.parametrize("arch", ["sm_90", "sm_120"])
+def test_extremes_of_halves_are_taken_two_at_a_time(arch):
+    """A thread of dynamic_rows_f16 has 4 loads of 8 elements, and one minimum for two of them."""
+    for name in ("dynamic_rows_f16", "dynamic_rows_bf16"):
+        code = instructions("dynamic", arch)[name]
+        packed = count(code, "HMNMX2", "VHMNMX")
+        assert 16 <= packed <= 2 * 16, (name, packed)
 
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)

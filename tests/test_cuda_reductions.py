@@ -323,6 +323,39 @@ def test_gradients(shape, axis, block, dtype):
             assert_equal_but_nan(a, b)
 
 
+def in_lanes(terms):
+    """The sum of a chunk, or of chunks, in the fixed order: 16 lanes, then pairs."""
+    lanes = np.zeros(16)
+    for i in range(0, len(terms), 16):
+        part = terms[i : i + 16]
+        lanes[: len(part)] += part
+    for half in (8, 4, 2, 1):
+        lanes[:half] += lanes[half : 2 * half]
+    return lanes[0]
+
+
+@pytest.mark.parametrize("n", [5, 4096, 4097, 70_001])
+def test_gradient_sums_by_the_order_that_is_promised(n):
+    rng = random_generator("order", n)
+    x, g = rng.normal(0, 5, n).astype(np.float32), rng.normal(0, 1, n).astype(np.float32)
+    scale, low, high = np.float32(0.05), -128, 127
+    ratio = x / scale
+    code = np.rint(np.clip(ratio, low - 1, high + 1)).astype(np.float32)
+    slope = np.where(code < low, np.float32(low), np.where(code > high, high, code - ratio))
+    outside = (code < low) | (code > high)
+    by_scale = (g * slope.astype(np.float32)).astype(np.float64)
+    by_zero = np.where(outside, -(g * scale), np.float32(0)).astype(np.float64)
+    dx, sums = np.zeros_like(x), np.zeros(2)
+    _cuda.fake_quantize_grad(
+        DeviceArray(g), DeviceArray(x), _cpu.F32, np.asarray(scale), None, DeviceArray(dx),
+        DeviceArray(sums[:1]), DeviceArray(sums[1:]), (1, 1, n, 0), low, high,
+    )  # fmt: skip
+    for terms, actual in zip((by_scale, by_zero), sums, strict=True):
+        chunks = [in_lanes(terms[i : i + 4096]) for i in range(0, n, 4096)]
+        assert_same_bits(np.float64(actual), np.float64(in_lanes(np.array(chunks))))
+    assert_same_bits(dx, np.where(outside, np.float32(0), g))
+
+
 def test_gradients_take_parameters_from_the_host_and_check_them():
     x = np.ones(8, np.float32)
     sums = DeviceArray(np.zeros(())), DeviceArray(np.zeros(()))
@@ -364,6 +397,25 @@ def test_histogram(shape, axis, block, dtype, half):
         assert status == _cpu.OK
         for a, b in zip(actual, expected, strict=True):
             assert_same_bits(a, b)
+
+
+def test_histogram_by_its_definition():
+    """Bin i > 0 has the values in [(i - 1) * 2**e, i * 2**e), bin -i their negatives."""
+    half = 64
+    x = samples(random_generator("definition"), 5000, "float32").astype(np.float32) + 0.25
+    x[:4] = [0.0, -0.0, 8.0, -7.999]
+    counts, exponent = np.zeros((1, 2 * half + 1), np.uint64), np.zeros(1, np.int32)
+    ends = np.zeros((2, 1), np.float32)
+    _cuda.histogram(
+        DeviceArray(x), _cpu.F32, (1, 1, x.size, 0), False, half, DeviceArray(counts),
+        DeviceArray(exponent), DeviceArray(ends[0]), DeviceArray(ends[1]),
+    )  # fmt: skip
+    e = int(exponent[0])
+    assert half * 2.0 ** (e - 1) <= np.abs(x).max() < half * 2.0**e
+    bins = np.sign(x) * (np.floor(np.abs(x.astype(np.float64)) / 2.0**e) + (x != 0))
+    expected = np.bincount(bins.astype(int) + half, minlength=2 * half + 1)
+    assert_same_bits(counts[0], expected.astype(np.uint64))
+    assert ends.ravel().tolist() == [x.min(), x.max()]
 
 
 @pytest.mark.parametrize("value, marked", [(np.nan, "nan"), (-np.inf, "nan"), (1e300, "inf")])

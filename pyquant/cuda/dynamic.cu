@@ -153,36 +153,33 @@ struct Target {
     }
 };
 
-/* Aligned runs of up to LOADS * 1024 whole loads: a warp has one, or the whole block. What is beyond the end is 0, which
- * changes no scale. */
+/* Aligned runs of up to LOADS * 1024 whole loads: a warp has one, or the whole block. What is beyond the end is 0,
+ * which changes no scale. */
 template <class T> PQ_DEVICE void dynamic_rows(const void *x, Runs runs, int lanes, const Target &to)
 {
     constexpr int V = PER_LOAD<T>;
-    const u32 groups = blockDim.x / lanes;
+    const u32 r = blockIdx.x * (blockDim.x / lanes) + threadIdx.x / lanes;
     const int lane = threadIdx.x % lanes;
-    for (u32 base = blockIdx.x * groups; base < runs.count; base += gridDim.x * groups) {
-        const u32 r = base + threadIdx.x / lanes;
-        const i64 offset = r < runs.count ? runs.offset(r) : 0;
-        const int length = r < runs.count ? (int)runs.length(r) : 0;
-        Words<16> v[LOADS];
-        Extremes<T> extremes;
+    const i64 offset = r < runs.count ? runs.offset(r) : 0;
+    const int length = r < runs.count ? (int)runs.length(r) : 0;
+    Words<16> v[LOADS];
+    Extremes<T> extremes;
 #pragma unroll
-        for (int k = 0; k < LOADS; k++) {
-            const int first = (k * lanes + lane) * V;
-            v[k] = Words<16>{};
-            if (first < length) v[k] = load_vector<T>(x, offset + first);
-        }
-#pragma unroll
-        for (int k = 0; k < LOADS; k++) extremes.see(v[k]);
-        const Scale s = to.scale_for(among_group(extremes.bounds(), lanes));
-        const Coder<T> coder = Coder<T>::of(s, to.qmin, to.qmax);
-#pragma unroll
-        for (int k = 0; k < LOADS; k++) {
-            const int first = (k * lanes + lane) * V;
-            if (first < length) to.write<T>(offset + first, v[k], coder);
-        }
-        if (r < runs.count && lane == 0) to.keep(r, s);
+    for (int k = 0; k < LOADS; k++) {
+        const int first = (k * lanes + lane) * V;
+        v[k] = Words<16>{};
+        if (first < length) v[k] = load_vector<T>(x, offset + first);
     }
+#pragma unroll
+    for (int k = 0; k < LOADS; k++) extremes.see(v[k]);
+    const Scale s = to.scale_for(among_group(extremes.bounds(), lanes));
+    const Coder<T> coder = Coder<T>::of(s, to.qmin, to.qmax);
+#pragma unroll
+    for (int k = 0; k < LOADS; k++) {
+        const int first = (k * lanes + lane) * V;
+        if (first < length) to.write<T>(offset + first, v[k], coder);
+    }
+    if (r < runs.count && lane == 0) to.keep(r, s);
 }
 
 /* Aligned runs of up to 32 whole loads: `lanes` threads, 4 to 32, have one load each of LOADS runs at a time. The
@@ -193,60 +190,55 @@ template <class T> PQ_DEVICE void dynamic_blocks(const void *x, Runs runs, int l
     constexpr int V = PER_LOAD<T>;
     const u32 side = 32 / lanes, warps = blockDim.x / 32, self = threadIdx.x % 32;
     const int lane = self % lanes, mine = self % LOADS;
-    for (u32 base = (blockIdx.x * warps + threadIdx.x / 32) * side * LOADS; base < runs.count;
-         base += gridDim.x * warps * side * LOADS) {
-        Words<16> v[LOADS];
-        i64 place[LOADS];
-        Bounds b = {0.0f, 0.0f, false};
+    const u32 base = (blockIdx.x * warps + threadIdx.x / 32) * side * LOADS;
+    Words<16> v[LOADS];
+    i64 place[LOADS];
+    Bounds b = {0.0f, 0.0f, false};
 #pragma unroll
-        for (int k = 0; k < LOADS; k++) {
-            const u32 r = base + k * side + self / lanes;
-            place[k] = -1;
-            if (r < runs.count && lane * V < runs.length(r)) place[k] = runs.offset(r) + lane * V;
-            v[k] = Words<16>{};
-            if (place[k] >= 0) v[k] = load_vector<T>(x, place[k]);
-        }
+    for (int k = 0; k < LOADS; k++) {
+        const u32 r = base + k * side + self / lanes;
+        place[k] = -1;
+        if (r < runs.count && lane * V < runs.length(r)) place[k] = runs.offset(r) + lane * V;
+        v[k] = Words<16>{};
+        if (place[k] >= 0) v[k] = load_vector<T>(x, place[k]);
+    }
 #pragma unroll
-        for (int k = 0; k < LOADS; k++) {
-            Extremes<T> extremes;
-            extremes.see(v[k]);
-            const Bounds shared = among(extremes.bounds(), lanes);
-            if (mine == k) b = shared;
-        }
-        const Scale s = to.scale_for(b);
-        const Coder<T> coder = Coder<T>::of(s, to.qmin, to.qmax);
-        const u32 own = base + mine * side + self / lanes;
-        if (lane < LOADS && own < runs.count) to.keep(own, s);
+    for (int k = 0; k < LOADS; k++) {
+        Extremes<T> extremes;
+        extremes.see(v[k]);
+        const Bounds shared = among(extremes.bounds(), lanes);
+        if (mine == k) b = shared;
+    }
+    const Scale s = to.scale_for(b);
+    const Coder<T> coder = Coder<T>::of(s, to.qmin, to.qmax);
+    const u32 own = base + mine * side + self / lanes;
+    if (lane < LOADS && own < runs.count) to.keep(own, s);
 #pragma unroll
-        for (int k = 0; k < LOADS; k++) {
-            const Coder<T> its = handed(coder, k);
-            if (place[k] >= 0) to.write<T>(place[k], v[k], its);
-        }
+    for (int k = 0; k < LOADS; k++) {
+        const Coder<T> its = handed(coder, k);
+        if (place[k] >= 0) to.write<T>(place[k], v[k], its);
     }
 }
 
 /* Any runs, element by element. */
 template <class T> PQ_DEVICE void dynamic_runs(const void *x, Runs runs, int lanes, const Target &to)
 {
-    const u32 groups = blockDim.x / lanes;
+    const u32 r = blockIdx.x * (blockDim.x / lanes) + threadIdx.x / lanes;
     const int lane = threadIdx.x % lanes;
-    for (u32 base = blockIdx.x * groups; base < runs.count; base += gridDim.x * groups) {
-        const u32 r = base + threadIdx.x / lanes;
-        const i64 offset = r < runs.count ? runs.offset(r) : 0, length = r < runs.count ? runs.length(r) : 0;
-        Range<T> range;
+    const i64 offset = r < runs.count ? runs.offset(r) : 0, length = r < runs.count ? runs.length(r) : 0;
+    Range<T> range;
 #pragma unroll 4
-        for (i64 i = lane; i < length; i += lanes) range.see(T::load(x, offset + i));
-        const Bounds b = {range.low, range.high, range.poison != 0};
-        const Scale s = to.scale_for(among_group(b, lanes));
-        const Coder<T> coder = Coder<T>::of(s, to.qmin, to.qmax);
+    for (i64 i = lane; i < length; i += lanes) range.see(T::load(x, offset + i));
+    const Bounds b = {range.low, range.high, range.poison != 0};
+    const Scale s = to.scale_for(among_group(b, lanes));
+    const Coder<T> coder = Coder<T>::of(s, to.qmin, to.qmax);
 #pragma unroll 4
-        for (i64 i = lane; i < length; i += lanes) {
-            const int code = coder.code(T::load(x, offset + i));
-            if (to.wide) Code16::store(to.q, offset + i, code);
-            else Code8::store(to.q, offset + i, code);
-        }
-        if (r < runs.count && lane == 0) to.keep(r, s);
+    for (i64 i = lane; i < length; i += lanes) {
+        const int code = coder.code(T::load(x, offset + i));
+        if (to.wide) Code16::store(to.q, offset + i, code);
+        else Code8::store(to.q, offset + i, code);
     }
+    if (r < runs.count && lane == 0) to.keep(r, s);
 }
 
 #define DYNAMIC_KERNEL(kernel, T, name, threads)                                                                \

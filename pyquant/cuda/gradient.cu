@@ -1,5 +1,5 @@
-/* Gradients of fake quantize, their sums in float64 and in the order that csrc/kernels.h and grad.c give them, which this
- * keeps to the bit. Per element g and x are read once, and dx is written. */
+/* Gradients of fake quantize, their sums in float64 and in the order that csrc/kernels.h and grad.c give them, which
+ * this keeps to the bit. Per element g and x are read once, and dx is written. */
 #include "runs.cuh"
 #include "step.cuh"
 
@@ -44,8 +44,8 @@ template <class T> struct Sums {
         return d.x;
     }
 
-    /* Then lanes 8, 4, 2, 1 apart are added: the first pairs are in different threads, the last in one. All lanes of the
-     * warp must call; the first of WIDTH has the sum. */
+    /* Then lanes 8, 4, 2, 1 apart are added: the first pairs are in different threads, the last in one. All lanes of
+     * the warp must call; the first of WIDTH has the sum. */
     PQ_DEVICE double total(double (&sum)[PER])
     {
 #pragma unroll
@@ -103,37 +103,34 @@ PQ_DEVICE void grad_runs(const void *g, const void *x, void *dx, Runs runs, u32 
 {
     constexpr int WIDTH = Sums<T>::WIDTH, GROUPS = GRAD_THREADS / WIDTH;
     const int thread = threadIdx.x % WIDTH;
-    const u32 items = runs.count * chunks;
-    for (u32 base = blockIdx.x * GROUPS; base < items; base += gridDim.x * GROUPS) {
-        const u32 item = base + threadIdx.x / WIDTH;
-        Sums<T> sums;
-        if (item < items) {
-            const u32 r = item / chunks;
-            const i64 before = (i64)(item - r * chunks) * CHUNK, left = runs.length(r) - before;
-            const Slope<T> slope = Slope<T>::of(scales, r % params, qmin, qmax);
-            const int n = left < 0 ? 0 : left < CHUNK ? (int)left : CHUNK;
-            grad_chunk<T>(g, x, dx, runs.offset(r) + before, n, thread, direct, slope, sums);
-        }
-        const double scale = Sums<T>::total(sums.scale), zero_point = Sums<T>::total(sums.zero_point);
-        if (item < items && thread == 0) {
-            partial[2 * (i64)item] = scale;
-            partial[2 * (i64)item + 1] = zero_point;
-        }
+    const u32 items = runs.count * chunks, item = blockIdx.x * GROUPS + threadIdx.x / WIDTH;
+    Sums<T> sums;
+    if (item < items) {
+        const u32 r = item / chunks;
+        const i64 before = (i64)(item - r * chunks) * CHUNK, left = runs.length(r) - before;
+        const Slope<T> slope = Slope<T>::of(scales, r % params, qmin, qmax);
+        const int n = left < 0 ? 0 : left < CHUNK ? (int)left : CHUNK;
+        grad_chunk<T>(g, x, dx, runs.offset(r) + before, n, thread, direct, slope, sums);
+    }
+    const double scale = Sums<T>::total(sums.scale), zero_point = Sums<T>::total(sums.zero_point);
+    if (item < items && thread == 0) {
+        partial[2 * (i64)item] = scale;
+        partial[2 * (i64)item + 1] = zero_point;
     }
 }
 
-/* Per channel and block: the chunks' sums of a parameter in order, partial[2 * ((o * params + p) * chunks + c)] from o to
- * o, one thread for each of the two. */
+/* Per channel and block: the chunks' sums of a parameter in order, partial[2 * ((o * params + p) * chunks + c)] from
+ * o to o, one thread for each of the two. */
 PQ_KERNEL __launch_bounds__(GRAD_THREADS)
     grad_sums(const double *partial, i64 outer, i64 params, i64 chunks, double *dscale, double *dzero_point)
 {
-    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < 2 * params; i += (i64)gridDim.x * blockDim.x) {
-        double sum = 0.0;
-        for (i64 o = 0; o < outer; o++)
+    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= 2 * params) return;
+    double sum = 0.0;
+    for (i64 o = 0; o < outer; o++)
 #pragma unroll 8
-            for (i64 c = 0; c < chunks; c++) sum += partial[2 * ((o * params + i / 2) * chunks + c) + i % 2];
-        (i % 2 ? dzero_point : dscale)[i / 2] = sum;
-    }
+        for (i64 c = 0; c < chunks; c++) sum += partial[2 * ((o * params + i / 2) * chunks + c) + i % 2];
+    (i % 2 ? dzero_point : dscale)[i / 2] = sum;
 }
 
 /* Per tensor: the chunks' sums in 16 lanes and pairs again, one block. All fetch, and the first warp adds; the next are
@@ -182,46 +179,44 @@ PQ_DEVICE void grad_columns(const void *g, const void *x, void *dx, Runs units, 
     enum { EACH = 32 / T::SIZE, ROWS = 8 * EACH };
     __shared__ real by_scale[ROWS][32], by_zero_point[ROWS][32];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    for (u32 item = blockIdx.x; item < units.count * tiles; item += gridDim.x) {
-        const u32 unit = item / tiles;
-        const i64 column = (i64)(item % tiles) * 32 + lane, height = units.length(unit), p = unit * columns + column;
-        const i64 corner = units.offset(unit) * columns + column;
-        const bool here = column < columns;
-        const Slope<T> slope = Slope<T>::of(scales, here ? p : 0, qmin, qmax);
-        real gs[EACH], xs[EACH];
-        double sum = 0.0;
-        const auto fetch = [&](i64 top) {
+    const u32 unit = blockIdx.x / tiles;
+    const i64 column = (i64)(blockIdx.x % tiles) * 32 + lane, height = units.length(unit), p = unit * columns + column;
+    const i64 corner = units.offset(unit) * columns + column;
+    const bool here = column < columns;
+    const Slope<T> slope = Slope<T>::of(scales, here ? p : 0, qmin, qmax);
+    real gs[EACH], xs[EACH];
+    double sum = 0.0;
+    const auto fetch = [&](i64 top) {
 #pragma unroll
-            for (int k = 0; k < EACH; k++) {
-                const i64 row = top + warp * EACH + k;
-                if (!here || row >= height) continue;
-                gs[k] = T::load(g, corner + row * columns);
-                xs[k] = T::load(x, corner + row * columns);
-            }
-        };
-        fetch(0);
-        for (i64 top = 0; top < height; top += ROWS) {
-#pragma unroll
-            for (int k = 0; k < EACH; k++) {
-                const i64 row = top + warp * EACH + k;
-                if (!here || row >= height) continue;
-                const auto d = gradient(gs[k], xs[k], slope.scale, slope.low, slope.high);
-                T::store(dx, corner + row * columns, d.x);
-                by_scale[warp * EACH + k][lane] = d.scale;
-                by_zero_point[warp * EACH + k][lane] = d.zero_point;
-            }
-            __syncthreads();
-            fetch(top + ROWS);
-            if (warp < 2 && here) {
-                const int n = height - top < ROWS ? (int)(height - top) : ROWS;
-                const real(*const terms)[32] = warp ? by_zero_point : by_scale;
-#pragma unroll 8
-                for (int r = 0; r < n; r++) sum += (double)terms[r][lane];
-            }
-            __syncthreads();
+        for (int k = 0; k < EACH; k++) {
+            const i64 row = top + warp * EACH + k;
+            if (!here || row >= height) continue;
+            gs[k] = T::load(g, corner + row * columns);
+            xs[k] = T::load(x, corner + row * columns);
         }
-        if (warp < 2 && here) (warp ? dzero_point : dscale)[p] = sum;
+    };
+    fetch(0);
+    for (i64 top = 0; top < height; top += ROWS) {
+#pragma unroll
+        for (int k = 0; k < EACH; k++) {
+            const i64 row = top + warp * EACH + k;
+            if (!here || row >= height) continue;
+            const auto d = gradient(gs[k], xs[k], slope.scale, slope.low, slope.high);
+            T::store(dx, corner + row * columns, d.x);
+            by_scale[warp * EACH + k][lane] = d.scale;
+            by_zero_point[warp * EACH + k][lane] = d.zero_point;
+        }
+        __syncthreads();
+        fetch(top + ROWS);
+        if (warp < 2 && here) {
+            const int n = height - top < ROWS ? (int)(height - top) : ROWS;
+            const real(*const terms)[32] = warp ? by_zero_point : by_scale;
+#pragma unroll 8
+            for (int r = 0; r < n; r++) sum += (double)terms[r][lane];
+        }
+        __syncthreads();
     }
+    if (warp < 2 && here) (warp ? dzero_point : dscale)[p] = sum;
 }
 
 #define GRADIENT(name, T)                                                                                       \

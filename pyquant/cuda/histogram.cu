@@ -32,47 +32,46 @@ PQ_DEVICE bool exponent_of(float low, float high, i64 half, int *exponent)
 
 PQ_DEVICE float inverse_width(int exponent) { return __int_as_float((127 - exponent) << 23); }
 
-/* Channel c has `repeat` runs of `length` elements, `stride` apart; blockIdx.y takes a part of them, fewer than 2^32. */
+/* Channel blockIdx.x has `repeat` runs of `length` elements, `stride` apart; blockIdx.y takes a part of them, fewer
+ * than 2^32 elements. */
 template <class T>
-PQ_DEVICE void histogram_runs(const void *x, u32 channels, i64 length, i64 repeat, i64 stride, int half, int window,
+PQ_DEVICE void histogram_runs(const void *x, i64 length, i64 repeat, i64 stride, int half, int window,
                               const float *low, const float *high, u64 *counts, int *exponents)
 {
     constexpr int V = PER_LOAD<T>;
     PQ_DYNAMIC_SHARED(u32, near);
-    const u32 split = blockIdx.y, splits = gridDim.y, bins = 2 * window + 1;
-    for (u32 c = blockIdx.x; c < channels; c += gridDim.x) {
-        int exponent;
-        const bool sound = exponent_of(low[c], high[c], half, &exponent);
-        if (split == 0 && threadIdx.x == 0) exponents[c] = exponent;
-        if (!sound) continue;
-        const Counter counter = {counts + (i64)c * (2 * half + 1) + half, near + window, window, inverse_width(exponent)};
-        for (u32 b = threadIdx.x; b < bins; b += HISTOGRAM_THREADS) near[b] = 0;
-        __syncthreads();
-        const bool by_run = repeat > 1;
-        for (i64 o = by_run ? repeat * split / splits : 0; o < (by_run ? repeat * (split + 1) / splits : repeat); o++) {
-            const i64 begin = c * length + o * stride + (by_run ? 0 : length * split / splits);
-            const i64 end = c * length + o * stride + (by_run ? length : length * (split + 1) / splits), n = end - begin;
-            const i64 ahead = loads_begin<T>(x, begin), head = ahead < n ? ahead : n, loads = (n - head) / V;
-            const i64 body = begin + head, tail = body + loads * V;
-            for (i64 i = begin + threadIdx.x; i < body; i += HISTOGRAM_THREADS) counter.count(T::load(x, i));
-            for (i64 i = tail + threadIdx.x; i < end; i += HISTOGRAM_THREADS) counter.count(T::load(x, i));
-            for (i64 i = threadIdx.x; i < loads; i += HISTOGRAM_FLIGHT * HISTOGRAM_THREADS) {
-                Words<16> v[HISTOGRAM_FLIGHT];
+    const u32 c = blockIdx.x, split = blockIdx.y, splits = gridDim.y, bins = 2 * window + 1;
+    int exponent;
+    const bool sound = exponent_of(low[c], high[c], half, &exponent);
+    if (split == 0 && threadIdx.x == 0) exponents[c] = exponent;
+    if (!sound) return;
+    u64 *const zeros = counts + (i64)c * (2 * half + 1) + half;
+    const Counter counter = {zeros, near + window, window, inverse_width(exponent)};
+    for (u32 b = threadIdx.x; b < bins; b += HISTOGRAM_THREADS) near[b] = 0;
+    __syncthreads();
+    const bool by_run = repeat > 1;
+    for (i64 o = by_run ? repeat * split / splits : 0; o < (by_run ? repeat * (split + 1) / splits : repeat); o++) {
+        const i64 begin = c * length + o * stride + (by_run ? 0 : length * split / splits);
+        const i64 end = c * length + o * stride + (by_run ? length : length * (split + 1) / splits), n = end - begin;
+        const i64 ahead = loads_begin<T>(x, begin), head = ahead < n ? ahead : n, loads = (n - head) / V;
+        const i64 body = begin + head, tail = body + loads * V;
+        for (i64 i = begin + threadIdx.x; i < body; i += HISTOGRAM_THREADS) counter.count(T::load(x, i));
+        for (i64 i = tail + threadIdx.x; i < end; i += HISTOGRAM_THREADS) counter.count(T::load(x, i));
+        for (i64 i = threadIdx.x; i < loads; i += HISTOGRAM_FLIGHT * HISTOGRAM_THREADS) {
+            Words<16> v[HISTOGRAM_FLIGHT];
 #pragma unroll
-                for (int k = 0; k < HISTOGRAM_FLIGHT; k++)
-                    if (i + k * HISTOGRAM_THREADS < loads) v[k] = load_vector<T>(x, body + (i + k * HISTOGRAM_THREADS) * V);
+            for (int k = 0; k < HISTOGRAM_FLIGHT; k++)
+                if (i + k * HISTOGRAM_THREADS < loads) v[k] = load_vector<T>(x, body + (i + k * HISTOGRAM_THREADS) * V);
 #pragma unroll
-                for (int k = 0; k < HISTOGRAM_FLIGHT; k++)
-                    if (i + k * HISTOGRAM_THREADS < loads)
+            for (int k = 0; k < HISTOGRAM_FLIGHT; k++)
+                if (i + k * HISTOGRAM_THREADS < loads)
 #pragma unroll
-                        for (int j = 0; j < V; j++) counter.count(T::get(v[k], j));
-            }
+                    for (int j = 0; j < V; j++) counter.count(T::get(v[k], j));
         }
-        __syncthreads();
-        for (u32 b = threadIdx.x; b < bins; b += HISTOGRAM_THREADS)
-            if (near[b]) atomicAdd(counter.counts + (int)b - window, (u64)near[b]);
-        __syncthreads(); /* before the next channel clears */
     }
+    __syncthreads();
+    for (u32 b = threadIdx.x; b < bins; b += HISTOGRAM_THREADS)
+        if (near[b]) atomicAdd(zeros + (int)b - window, (u64)near[b]);
 }
 
 /* Short channels and columns: all counts in memory. Element i is of channel i / inner % channels. */
@@ -96,11 +95,10 @@ PQ_DEVICE void histogram_elements(const void *x, i64 n, i64 inner, u32 channels,
 
 #define HISTOGRAM(name, T)                                                                                      \
     PQ_KERNEL __launch_bounds__(HISTOGRAM_THREADS)                                                              \
-        histogram_runs_##name(const void *x, i64 channels, i64 length, i64 repeat, i64 stride, i64 half,        \
-                              i64 window, const float *low, const float *high, u64 *counts, int *exponents)     \
+        histogram_runs_##name(const void *x, i64 length, i64 repeat, i64 stride, i64 half, i64 window,          \
+                              const float *low, const float *high, u64 *counts, int *exponents)                 \
     {                                                                                                           \
-        histogram_runs<T>(x, (u32)channels, length, repeat, stride, (int)half, (int)window, low, high, counts,  \
-                          exponents);                                                                           \
+        histogram_runs<T>(x, length, repeat, stride, (int)half, (int)window, low, high, counts, exponents);     \
     }                                                                                                           \
     PQ_KERNEL __launch_bounds__(HISTOGRAM_THREADS)                                                              \
         histogram_elements_##name(const void *x, i64 n, i64 inner, i64 channels, i64 half, const float *low,    \

@@ -1,5 +1,5 @@
-/* Ranges of float data: what a thread keeps of it, how threads put theirs together, and what a range becomes. Minima and
- * maxima do not depend on the order in which they are taken, so nothing here has one. */
+/* Ranges of float data: what a thread keeps of it, how threads put theirs together, and what a range becomes. Minima
+ * and maxima do not depend on the order in which they are taken, so nothing here has one. */
 #ifndef PQ_RANGE_CUH
 #define PQ_RANGE_CUH
 
@@ -10,7 +10,8 @@
 #define PQ_NAN __int_as_float(0x7fffffff)
 
 /* The smallest and largest finite ones seen, rounded to float32 (which is monotone); `poison` is 0 as long as all were
- * finite. x + x * 0 is NaN where x is not finite, and minimum and maximum pass over NaN: four instructions an element. */
+ * finite. x + x * 0 is NaN where x is not finite, and minimum and maximum pass over NaN: four instructions an
+ * element. */
 template <class T> struct Range {
     float low = PQ_INFINITY, high = -PQ_INFINITY;
     typename T::value poison = 0;
@@ -49,13 +50,12 @@ PQ_DEVICE Bounds among(Bounds b, int lanes)
     return b;
 }
 
-/* Over the block, of whole warps; every thread gets the result. All threads must call. */
+/* Over the block, of whole warps; every thread gets the result. All threads must call, once in a kernel. */
 PQ_DEVICE Bounds among_block(Bounds b)
 {
     __shared__ Bounds found[32];
     const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
     b = among(b, 32);
-    __syncthreads(); /* the last call's results have been read */
     if (lane == 0) found[warp] = b;
     __syncthreads();
     return among(found[lane < warps ? lane : 0], 32);
@@ -69,8 +69,8 @@ struct Scale {
     int zero_point;
 };
 
-/* Without synchronisation there is no exception: a range that is not finite gives a scale of NaN, and with it codes that
- * dequantize to NaN. */
+/* Without synchronisation there is no exception: a range that is not finite gives a scale of NaN, and with it codes
+ * that dequantize to NaN. */
 PQ_DEVICE Scale scale_of(Bounds b, bool affine, int qmin, int qmax)
 {
     float scale = PQ_NAN;

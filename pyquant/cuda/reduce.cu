@@ -59,23 +59,21 @@ template <class T>
 PQ_DEVICE void range_runs(const void *x, Runs runs, i64 repeat, i64 stride, int lanes, bool omit, int outcome,
                           float *first, void *second)
 {
-    const u32 groups = blockDim.x / lanes, split = blockIdx.y, splits = gridDim.y;
+    const u32 p = blockIdx.x * (blockDim.x / lanes) + threadIdx.x / lanes, split = blockIdx.y, splits = gridDim.y;
     const int lane = threadIdx.x % lanes;
-    for (u32 base = blockIdx.x * groups; base < runs.count; base += gridDim.x * groups) {
-        const u32 p = base + threadIdx.x / lanes;
-        Range<T> range;
-        if (p < runs.count) {
-            const i64 offset = runs.offset(p), length = runs.length(p);
-            if (repeat == 1) {
-                see_span<T>(range, x, offset + length * split / splits, offset + length * (split + 1) / splits, lane, lanes);
-            } else {
-                for (i64 o = repeat * split / splits; o < repeat * (split + 1) / splits; o++)
-                    see_span<T>(range, x, offset + o * stride, offset + o * stride + length, lane, lanes);
-            }
+    Range<T> range;
+    if (p < runs.count) {
+        const i64 offset = runs.offset(p), length = runs.length(p);
+        if (repeat == 1) {
+            const i64 begin = length * split / splits, end = length * (split + 1) / splits;
+            see_span<T>(range, x, offset + begin, offset + end, lane, lanes);
+        } else {
+            for (i64 o = repeat * split / splits; o < repeat * (split + 1) / splits; o++)
+                see_span<T>(range, x, offset + o * stride, offset + o * stride + length, lane, lanes);
         }
-        const Bounds mine = {range.low, range.high, range.poison != 0 && !omit}, b = among_group(mine, lanes);
-        if (p < runs.count && lane == 0) deliver(b, outcome, (i64)split * runs.count + p, first, second);
     }
+    const Bounds mine = {range.low, range.high, range.poison != 0 && !omit}, b = among_group(mine, lanes);
+    if (p < runs.count && lane == 0) deliver(b, outcome, (i64)split * runs.count + p, first, second);
 }
 
 /* Of columns: unit u is a matrix of up to `block` rows (Runs in units of a row) with `columns` columns, and has a
@@ -91,53 +89,50 @@ PQ_DEVICE void range_columns(const void *x, Runs units, i64 columns, u32 tiles, 
     const int rows = blockDim.x / across, row = threadIdx.x / across, at = threadIdx.x % across, width = across * V;
     const bool direct = columns % V == 0 && is_aligned(x, 16);
     const u32 split = blockIdx.y, splits = gridDim.y;
-    for (u32 item = blockIdx.x; item < units.count * tiles; item += gridDim.x) {
-        const u32 unit = item / tiles, tile = item % tiles;
-        const i64 height = units.length(unit), begin = height * split / splits, end = height * (split + 1) / splits;
-        const i64 left = (i64)tile * width, right = columns - left < width ? columns - left : width;
-        const i64 corner = units.offset(unit) * columns + left;
-        Range<T> range[V];
-        i64 r = begin + row;
-        if (!direct) {
-            for (; r < end; r += rows)
+    const u32 unit = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+    const i64 height = units.length(unit), begin = height * split / splits, end = height * (split + 1) / splits;
+    const i64 left = (i64)tile * width, right = columns - left < width ? columns - left : width;
+    const i64 corner = units.offset(unit) * columns + left;
+    Range<T> range[V];
+    i64 r = begin + row;
+    if (!direct) {
+        for (; r < end; r += rows)
 #pragma unroll
-                for (int j = 0; j < V; j++)
-                    if (at + j * across < right) range[j].see(T::load(x, corner + r * columns + at + j * across));
-        } else if (at * V < right) {
-            const i64 mine = corner + at * V;
-            for (; r + (RANGE_FLIGHT - 1) * rows < end; r += RANGE_FLIGHT * rows) {
-                Words<16> v[RANGE_FLIGHT];
+            for (int j = 0; j < V; j++)
+                if (at + j * across < right) range[j].see(T::load(x, corner + r * columns + at + j * across));
+    } else if (at * V < right) {
+        const i64 mine = corner + at * V;
+        for (; r + (RANGE_FLIGHT - 1) * rows < end; r += RANGE_FLIGHT * rows) {
+            Words<16> v[RANGE_FLIGHT];
 #pragma unroll
-                for (int k = 0; k < RANGE_FLIGHT; k++) v[k] = load_vector<T>(x, mine + (r + k * rows) * columns);
+            for (int k = 0; k < RANGE_FLIGHT; k++) v[k] = load_vector<T>(x, mine + (r + k * rows) * columns);
 #pragma unroll
-                for (int k = 0; k < RANGE_FLIGHT; k++)
+            for (int k = 0; k < RANGE_FLIGHT; k++)
 #pragma unroll
-                    for (int j = 0; j < V; j++) range[j].see(T::get(v[k], j));
-            }
-            for (; r < end; r += rows) {
-                const Words<16> v = load_vector<T>(x, mine + r * columns);
-#pragma unroll
-                for (int j = 0; j < V; j++) range[j].see(T::get(v, j));
-            }
+                for (int j = 0; j < V; j++) range[j].see(T::get(v[k], j));
         }
-        __syncthreads(); /* the last tile's have been read */
+        for (; r < end; r += rows) {
+            const Words<16> v = load_vector<T>(x, mine + r * columns);
 #pragma unroll
-        for (int j = 0; j < V; j++) {
-            const int place = row * width + (direct ? at * V + j : at + j * across);
-            lows[place] = range[j].poison != 0 && !omit ? PQ_NAN : range[j].low;
-            highs[place] = range[j].high;
+            for (int j = 0; j < V; j++) range[j].see(T::get(v, j));
         }
-        __syncthreads();
-        for (int c = threadIdx.x; c < right; c += blockDim.x) {
-            Bounds b = {PQ_INFINITY, -PQ_INFINITY, false};
-            for (int i = 0; i < rows; i++) {
-                const float low = lows[i * width + c];
-                b.bad |= low != low;
-                b.low = fminf(b.low, low);
-                b.high = fmaxf(b.high, highs[i * width + c]);
-            }
-            deliver(b, outcome, ((i64)split * units.count + unit) * columns + left + c, first, second);
+    }
+#pragma unroll
+    for (int j = 0; j < V; j++) {
+        const int place = row * width + (direct ? at * V + j : at + j * across);
+        lows[place] = range[j].poison != 0 && !omit ? PQ_NAN : range[j].low;
+        highs[place] = range[j].high;
+    }
+    __syncthreads();
+    for (int c = threadIdx.x; c < right; c += blockDim.x) {
+        Bounds b = {PQ_INFINITY, -PQ_INFINITY, false};
+        for (int i = 0; i < rows; i++) {
+            const float low = lows[i * width + c];
+            b.bad |= low != low;
+            b.low = fminf(b.low, low);
+            b.high = fmaxf(b.high, highs[i * width + c]);
         }
+        deliver(b, outcome, ((i64)split * units.count + unit) * columns + left + c, first, second);
     }
 }
 
@@ -147,23 +142,21 @@ PQ_KERNEL __launch_bounds__(RANGE_THREADS)
     range_fold(const float *lows, const float *highs, i64 splits, i64 params, i64 inner, i64 lanes, i64 outcome,
                i64 qmin, i64 qmax, float *first, void *second)
 {
-    const u32 groups = blockDim.x / (u32)lanes, lane = threadIdx.x % (u32)lanes;
-    for (i64 base = (i64)blockIdx.x * groups; base < params; base += (i64)gridDim.x * groups) {
-        const i64 p = base + threadIdx.x / (u32)lanes;
-        Bounds b = {PQ_INFINITY, -PQ_INFINITY, false};
-        if (p < params) {
-            for (u32 k = lane; k < (u32)(splits * inner); k += (u32)lanes) {
-                const i64 at = (k / (u32)inner * params + p) * inner + k % (u32)inner;
-                b.bad |= lows[at] != lows[at];
-                b.low = fminf(b.low, lows[at]);
-                b.high = fmaxf(b.high, highs[at]);
-            }
+    const u32 lane = threadIdx.x % (u32)lanes;
+    const i64 p = (i64)blockIdx.x * (blockDim.x / (u32)lanes) + threadIdx.x / (u32)lanes;
+    Bounds b = {PQ_INFINITY, -PQ_INFINITY, false};
+    if (p < params) {
+        for (u32 k = lane; k < (u32)(splits * inner); k += (u32)lanes) {
+            const i64 at = (k / (u32)inner * params + p) * inner + k % (u32)inner;
+            b.bad |= lows[at] != lows[at];
+            b.low = fminf(b.low, lows[at]);
+            b.high = fmaxf(b.high, highs[at]);
         }
-        b = among_group(b, (int)lanes);
-        if (p >= params || lane != 0) continue;
-        if (outcome >= SYMMETRIC) deliver_params(b, (int)outcome, (int)qmin, (int)qmax, p, first, second);
-        else deliver(b, (int)outcome, p, first, second);
     }
+    b = among_group(b, (int)lanes);
+    if (p >= params || lane != 0) return;
+    if (outcome >= SYMMETRIC) deliver_params(b, (int)outcome, (int)qmin, (int)qmax, p, first, second);
+    else deliver(b, (int)outcome, p, first, second);
 }
 
 /* Of ranges that are there already: 8 bytes read and 8 written each. */
@@ -171,10 +164,10 @@ PQ_KERNEL __launch_bounds__(RANGE_THREADS)
     choose_params(const float *alpha, const float *beta, i64 n, i64 outcome, i64 qmin, i64 qmax, float *scale,
                   int *zero_point)
 {
-    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (i64)gridDim.x * blockDim.x) {
-        const Bounds b = {alpha[i], beta[i], !(alpha[i] <= beta[i])};
-        deliver_params(b, (int)outcome, (int)qmin, (int)qmax, i, scale, zero_point);
-    }
+    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    const Bounds b = {alpha[i], beta[i], !(alpha[i] <= beta[i])};
+    deliver_params(b, (int)outcome, (int)qmin, (int)qmax, i, scale, zero_point);
 }
 
 #define RANGES(name, T)                                                                                         \
