@@ -38,9 +38,10 @@ def _count(x: Any, x_type: int, layout: Layout, half: int, *results: Any) -> Non
         if outer > 1:
             splits = min(splits, outer)
         splits = max(splits, min(-(-each >> 31), 65535))  # the counters have 32 bits
+        share = -(-(outer if outer > 1 else inner) // splits)
         kernel("histogram", f"histogram_runs_{name}")(
             (channels, splits), (THREADS,),
-            (x, inner, outer, channels * inner, half, window, *results),
+            (x, inner, outer, channels * inner, share, half, window, *results),
             shared_mem=4 * (2 * window + 1),
         )  # fmt: skip
     elif channels:

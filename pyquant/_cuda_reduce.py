@@ -112,30 +112,32 @@ def find_ranges(
     else:
         columns = 0
         runs = blocks_along(layout) if block else Runs(axis, 1, inner, inner)
-    tail: tuple[int, ...]
     if columns:
         across = power_of_two(-(-columns // load), 1, 32)
         tiles = -(-columns // (across * load))
         blocks = counted(runs.number * tiles)
         share = runs.block * min(columns, across * load) * size
         most = -(-runs.block * across // THREADS)
-        stem, tail, partials = "range_columns", (columns, tiles, across), runs.number * columns
+        stem, partials, parts = "range_columns", runs.number * columns, min(runs.block, runs.row)
+        head, last = (columns, tiles), across
     else:
         repeat = 1 if block else outer
         loads = -(-runs.block // load)
         lanes = THREADS if loads >= 4 * THREADS else power_of_two(loads, 1, 32)
         blocks, share = -(-counted(runs.number) * lanes // THREADS), runs.block * repeat * size
         most = repeat if repeat > 1 else -(-loads // THREADS)
-        stem, tail = "range_runs", (repeat, axis * inner, lanes)
-        partials = runs.number
+        stem, partials = "range_runs", runs.number
+        parts = repeat if repeat > 1 else min(runs.block, runs.row)
+        head, last = (repeat, axis * inner), lanes
     splits = max(1, min(FILL // blocks, share // _SHARE, most, 65535))
     launch = kernel("reduce", f"{stem}_{name}")
+    numbers = (*runs, *head, -(-parts // splits), last, int(omit))
     grid, threads = (blocks, splits), (THREADS,)
     if splits == folded == 1 and outcome < SYMMETRIC:
-        launch(grid, threads, (x, *runs, *tail, int(omit), outcome, first, second))
+        launch(grid, threads, (x, *numbers, outcome, first, second))
         return
     lows, highs = scratch(splits * partials, "float32"), scratch(splits * partials, "float32")
-    launch(grid, threads, (x, *runs, *tail, int(omit), RAW, lows, highs))
+    launch(grid, threads, (x, *numbers, RAW, lows, highs))
     _fold(lows, highs, splits, params, folded, outcome, first, second, qmin, qmax)
 
 

@@ -18,7 +18,7 @@ IN_FLIGHT = {"_rows": 2}
 # The same where names end with a type: kernels, and how many loads and stores at least.
 REDUCTIONS = {
     "range_runs": (4, 0), "range_columns": (4, 0), "dynamic_rows": (4, 0), "dynamic_blocks": (4, 0),
-    "grad_runs": (8, 4), "histogram_runs": (2, 0),
+    "grad_runs": (4, 2), "histogram_runs": (2, 0),
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 #include "runs.cuh"
 #include "step.cuh"
 
-enum { CHUNK = 4096, LANES = 16, GRAD_THREADS = 128, GRAD_FLIGHT = 4 };
+enum { CHUNK = 4096, LANES = 16, GRAD_THREADS = 128 };
 
 PQ_DEVICE pq_grad_f32_t gradient(float g, float x, float scale, float low, float high)
 {
@@ -65,20 +65,20 @@ template <class T>
 PQ_DEVICE void grad_chunk(const void *g, const void *x, void *dx, i64 begin, int n, int thread, bool direct,
                           const Slope<T> &slope, Sums<T> &sums)
 {
-    constexpr int PER = Sums<T>::PER;
+    constexpr int PER = Sums<T>::PER, FLIGHT = 16 / T::SIZE; /* pairs of loads under way */
     const i64 mine = begin + thread * PER;
     int i = 0;
     if (direct) {
 #pragma unroll 1
-        for (; i + GRAD_FLIGHT * LANES <= n; i += GRAD_FLIGHT * LANES) {
-            Words<16> gs[GRAD_FLIGHT], xs[GRAD_FLIGHT], out;
+        for (; i + FLIGHT * LANES <= n; i += FLIGHT * LANES) {
+            Words<16> gs[FLIGHT], xs[FLIGHT], out;
 #pragma unroll
-            for (int f = 0; f < GRAD_FLIGHT; f++) {
+            for (int f = 0; f < FLIGHT; f++) {
                 gs[f] = load_vector<T>(g, mine + i + f * LANES);
                 xs[f] = load_vector<T>(x, mine + i + f * LANES);
             }
 #pragma unroll
-            for (int f = 0; f < GRAD_FLIGHT; f++) {
+            for (int f = 0; f < FLIGHT; f++) {
 #pragma unroll
                 for (int k = 0; k < PER; k++) T::put(out, k, sums.add(k, T::get(gs[f], k), T::get(xs[f], k), slope));
                 store_words<16>((char *)dx + (mine + i + f * LANES) * T::SIZE, out);

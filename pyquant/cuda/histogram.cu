@@ -32,28 +32,29 @@ PQ_DEVICE bool exponent_of(float low, float high, i64 half, int *exponent)
 
 PQ_DEVICE float inverse_width(int exponent) { return __int_as_float((127 - exponent) << 23); }
 
-/* Channel blockIdx.x has `repeat` runs of `length` elements, `stride` apart; blockIdx.y takes a part of them, fewer
- * than 2^32 elements. */
+/* Channel blockIdx.x has `repeat` runs of `length` elements, `stride` apart; blockIdx.y takes `share` of the runs, or
+ * of the elements where there is one run: fewer than 2^32 elements. */
 template <class T>
-PQ_DEVICE void histogram_runs(const void *x, i64 length, i64 repeat, i64 stride, int half, int window,
+PQ_DEVICE void histogram_runs(const void *x, i64 length, i64 repeat, i64 stride, i64 share, int half, int window,
                               const float *low, const float *high, u64 *counts, int *exponents)
 {
     constexpr int V = PER_LOAD<T>;
     PQ_DYNAMIC_SHARED(u32, near);
-    const u32 c = blockIdx.x, split = blockIdx.y, splits = gridDim.y, bins = 2 * window + 1;
+    const u32 c = blockIdx.x, bins = 2 * window + 1;
     int exponent;
     const bool sound = exponent_of(low[c], high[c], half, &exponent);
-    if (split == 0 && threadIdx.x == 0) exponents[c] = exponent;
+    if (blockIdx.y == 0 && threadIdx.x == 0) exponents[c] = exponent;
     if (!sound) return;
     u64 *const zeros = counts + (i64)c * (2 * half + 1) + half;
     const Counter counter = {zeros, near + window, window, inverse_width(exponent)};
     for (u32 b = threadIdx.x; b < bins; b += HISTOGRAM_THREADS) near[b] = 0;
     __syncthreads();
-    const bool by_run = repeat > 1;
-    for (i64 o = by_run ? repeat * split / splits : 0; o < (by_run ? repeat * (split + 1) / splits : repeat); o++) {
-        const i64 begin = c * length + o * stride + (by_run ? 0 : length * split / splits);
-        const i64 end = c * length + o * stride + (by_run ? length : length * (split + 1) / splits), n = end - begin;
-        const i64 ahead = loads_begin<T>(x, begin), head = ahead < n ? ahead : n, loads = (n - head) / V;
+    const bool whole = repeat > 1; /* runs */
+    const i64 from = blockIdx.y * share, to = smaller(from + share, whole ? repeat : length);
+    for (i64 o = whole ? from : 0; o < (whole ? to : 1); o++) {
+        const i64 start = c * length + o * stride, begin = whole ? start : start + from;
+        const i64 end = whole ? start + length : start + to, n = end < begin ? 0 : end - begin;
+        const i64 head = smaller(loads_begin<T>(x, begin), n), loads = (n - head) / V;
         const i64 body = begin + head, tail = body + loads * V;
         for (i64 i = begin + threadIdx.x; i < body; i += HISTOGRAM_THREADS) counter.count(T::load(x, i));
         for (i64 i = tail + threadIdx.x; i < end; i += HISTOGRAM_THREADS) counter.count(T::load(x, i));
@@ -95,10 +96,11 @@ PQ_DEVICE void histogram_elements(const void *x, i64 n, i64 inner, u32 channels,
 
 #define HISTOGRAM(name, T)                                                                                      \
     PQ_KERNEL __launch_bounds__(HISTOGRAM_THREADS)                                                              \
-        histogram_runs_##name(const void *x, i64 length, i64 repeat, i64 stride, i64 half, i64 window,          \
-                              const float *low, const float *high, u64 *counts, int *exponents)                 \
+        histogram_runs_##name(const void *x, i64 length, i64 repeat, i64 stride, i64 share, i64 half,           \
+                              i64 window, const float *low, const float *high, u64 *counts, int *exponents)     \
     {                                                                                                           \
-        histogram_runs<T>(x, length, repeat, stride, (int)half, (int)window, low, high, counts, exponents);     \
+        histogram_runs<T>(x, length, repeat, stride, share, (int)half, (int)window, low, high, counts,          \
+                          exponents);                                                                           \
     }                                                                                                           \
     PQ_KERNEL __launch_bounds__(HISTOGRAM_THREADS)                                                              \
         histogram_elements_##name(const void *x, i64 n, i64 inner, i64 channels, i64 half, const float *low,    \

@@ -1,5 +1,6 @@
-/* Smallest and largest values: one read of the data, and 8 bytes written per parameter and split. A parameter's data
- * are split among blocks (blockIdx.y) where there are few parameters; `range_fold` puts the splits together. */
+/* Smallest and largest values: one read of the data, and 8 bytes written per parameter and split. Where there are few
+ * parameters, the data of each are split among blocks (blockIdx.y), which take `share` runs, elements or rows, and
+ * `range_fold` puts the splits together. */
 #include "range.cuh"
 
 enum { RANGE_THREADS = 256, RANGE_FLIGHT = 4 /* loads that a thread has under way */ };
@@ -38,8 +39,8 @@ PQ_DEVICE void deliver_params(Bounds b, int outcome, int qmin, int qmax, i64 pla
 template <class T> PQ_DEVICE void see_span(Range<T> &range, const void *x, i64 begin, i64 end, int lane, int lanes)
 {
     constexpr int V = PER_LOAD<T>;
-    const i64 n = end - begin, ahead = loads_begin<T>(x, begin);
-    const i64 head = ahead < n ? ahead : n, loads = (n - head) / V, body = begin + head, tail = body + loads * V;
+    const i64 n = end < begin ? 0 : end - begin, head = smaller(loads_begin<T>(x, begin), n);
+    const i64 loads = (n - head) / V, body = begin + head, tail = body + loads * V;
     for (i64 i = begin + lane; i < body; i += lanes) range.see(T::load(x, i));
     for (i64 i = tail + lane; i < end; i += lanes) range.see(T::load(x, i));
     i64 i = lane;
@@ -56,24 +57,23 @@ template <class T> PQ_DEVICE void see_span(Range<T> &range, const void *x, i64 b
 /* Of runs. Parameter p has `repeat` runs, `stride` elements apart: a channel has one in every outer index. `lanes`
  * neighbouring threads share one, a power of two up to 32, or the whole block. */
 template <class T>
-PQ_DEVICE void range_runs(const void *x, Runs runs, i64 repeat, i64 stride, int lanes, bool omit, int outcome,
-                          float *first, void *second)
+PQ_DEVICE void range_runs(const void *x, Runs runs, i64 repeat, i64 stride, i64 share, int lanes, bool omit,
+                          int outcome, float *first, void *second)
 {
-    const u32 p = blockIdx.x * (blockDim.x / lanes) + threadIdx.x / lanes, split = blockIdx.y, splits = gridDim.y;
+    const u32 p = blockIdx.x * (blockDim.x / lanes) + threadIdx.x / lanes;
+    const i64 from = blockIdx.y * share;
     const int lane = threadIdx.x % lanes;
     Range<T> range;
     if (p < runs.count) {
-        const i64 offset = runs.offset(p), length = runs.length(p);
-        if (repeat == 1) {
-            const i64 begin = length * split / splits, end = length * (split + 1) / splits;
-            see_span<T>(range, x, offset + begin, offset + end, lane, lanes);
-        } else {
-            for (i64 o = repeat * split / splits; o < repeat * (split + 1) / splits; o++)
-                see_span<T>(range, x, offset + o * stride, offset + o * stride + length, lane, lanes);
+        const bool whole = repeat > 1; /* runs */
+        const i64 offset = runs.offset(p), length = runs.length(p), to = smaller(from + share, whole ? repeat : length);
+        for (i64 o = whole ? from : 0; o < (whole ? to : 1); o++) {
+            const i64 start = offset + o * stride;
+            see_span<T>(range, x, start + (whole ? 0 : from), start + (whole ? length : to), lane, lanes);
         }
     }
     const Bounds mine = {range.low, range.high, range.poison != 0 && !omit}, b = among_group(mine, lanes);
-    if (p < runs.count && lane == 0) deliver(b, outcome, (i64)split * runs.count + p, first, second);
+    if (p < runs.count && lane == 0) deliver(b, outcome, (i64)blockIdx.y * runs.count + p, first, second);
 }
 
 /* Of columns: unit u is a matrix of up to `block` rows (Runs in units of a row) with `columns` columns, and has a
@@ -81,17 +81,16 @@ PQ_DEVICE void range_runs(const void *x, Runs runs, i64 repeat, i64 stride, int 
  * keeps PER_LOAD columns: those of its load, or, where rows are not aligned, each `across` to the right of the last, so
  * that neighbours read neighbours. */
 template <class T>
-PQ_DEVICE void range_columns(const void *x, Runs units, i64 columns, u32 tiles, int across, bool omit, int outcome,
-                             float *first, void *second)
+PQ_DEVICE void range_columns(const void *x, Runs units, i64 columns, u32 tiles, i64 share, int across, bool omit,
+                             int outcome, float *first, void *second)
 {
     constexpr int V = PER_LOAD<T>;
     __shared__ float lows[RANGE_THREADS * V], highs[RANGE_THREADS * V];
     const int rows = blockDim.x / across, row = threadIdx.x / across, at = threadIdx.x % across, width = across * V;
     const bool direct = columns % V == 0 && is_aligned(x, 16);
-    const u32 split = blockIdx.y, splits = gridDim.y;
     const u32 unit = blockIdx.x / tiles, tile = blockIdx.x % tiles;
-    const i64 height = units.length(unit), begin = height * split / splits, end = height * (split + 1) / splits;
-    const i64 left = (i64)tile * width, right = columns - left < width ? columns - left : width;
+    const i64 begin = blockIdx.y * share, end = smaller(begin + share, units.length(unit));
+    const i64 left = (i64)tile * width, right = smaller(columns - left, width);
     const i64 corner = units.offset(unit) * columns + left;
     Range<T> range[V];
     i64 r = begin + row;
@@ -132,7 +131,7 @@ PQ_DEVICE void range_columns(const void *x, Runs units, i64 columns, u32 tiles, 
             b.low = fminf(b.low, low);
             b.high = fmaxf(b.high, highs[i * width + c]);
         }
-        deliver(b, outcome, ((i64)split * units.count + unit) * columns + left + c, first, second);
+        deliver(b, outcome, ((i64)blockIdx.y * units.count + unit) * columns + left + c, first, second);
     }
 }
 
@@ -172,16 +171,17 @@ PQ_KERNEL __launch_bounds__(RANGE_THREADS)
 
 #define RANGES(name, T)                                                                                         \
     PQ_KERNEL __launch_bounds__(RANGE_THREADS)                                                                  \
-        range_runs_##name(const void *x, RUNS_PARAMETERS, i64 repeat, i64 stride, i64 lanes, i64 omit,          \
-                          i64 outcome, float *first, void *second)                                              \
+        range_runs_##name(const void *x, RUNS_PARAMETERS, i64 repeat, i64 stride, i64 share, i64 lanes,         \
+                          i64 omit, i64 outcome, float *first, void *second)                                    \
     {                                                                                                           \
-        range_runs<T>(x, RUNS, repeat, stride, (int)lanes, omit != 0, (int)outcome, first, second);             \
+        range_runs<T>(x, RUNS, repeat, stride, share, (int)lanes, omit != 0, (int)outcome, first, second);      \
     }                                                                                                           \
     PQ_KERNEL __launch_bounds__(RANGE_THREADS)                                                                  \
-        range_columns_##name(const void *x, RUNS_PARAMETERS, i64 columns, i64 tiles, i64 across, i64 omit,      \
-                             i64 outcome, float *first, void *second)                                           \
+        range_columns_##name(const void *x, RUNS_PARAMETERS, i64 columns, i64 tiles, i64 share, i64 across,     \
+                             i64 omit, i64 outcome, float *first, void *second)                                 \
     {                                                                                                           \
-        range_columns<T>(x, RUNS, columns, (u32)tiles, (int)across, omit != 0, (int)outcome, first, second);    \
+        range_columns<T>(x, RUNS, columns, (u32)tiles, share, (int)across, omit != 0, (int)outcome, first,      \
+                         second);                                                                               \
     }
 RANGES(f32, F32)
 RANGES(f16, F16)

@@ -17,6 +17,8 @@ template <class T> PQ_DEVICE i64 loads_begin(const void *x, i64 i)
     return (i64)((0 - (u64)x) / T::SIZE - (u64)i & (u64)(PER_LOAD<T> - 1));
 }
 
+PQ_DEVICE i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+
 PQ_DEVICE bool is_aligned(const void *p, u32 bytes) { return ((u64)p & (bytes - 1)) == 0; }
 
 /* Runs of contiguous elements: run r is piece r % per_row of row r / per_row; pieces have `block` elements, the last of
@@ -32,8 +34,7 @@ struct Runs {
 
     __device__ __forceinline__ i64 length(u32 r) const
     {
-        const i64 rest = per_row == 1 ? row : row - r % per_row * block;
-        return rest < block ? rest : block;
+        return smaller(per_row == 1 ? row : row - r % per_row * block, block);
     }
 };
 
