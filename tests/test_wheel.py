@@ -98,7 +98,7 @@ def test_the_wheel_holds_what_is_used_and_nothing_else(wheel):
         metadata = email.message_from_bytes(archive.read(info))
     parts = ("include/pyquant.h", "include/pyquant_semantics.h", "lib/libpyquant.a", "py.typed",
              "_cpu.pyi", "capi.pxd", "cli/app.py", "cli/report.html",
-             "checkpoint/record.py")  # fmt: skip
+             "checkpoint/record.py", "cuda/quantize.cu", "cuda/primitives.cuh")  # fmt: skip
     assert names >= {f"pyquant/{part}" for part in parts}
     assert any(re.fullmatch(r"pyquant-.*\.dist-info/licenses/LICENSE", name) for name in names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"pyquant"}
