@@ -1,11 +1,12 @@
-/* A convolution as a product: a row of the left operand is what one result sees of x, gathered for a block of results at a time, the right
- * operand is the packed weights. */
+/* A convolution as a product: a row of the left operand is what one result sees of x, gathered for a block of results at a
+ * time, the right operand is the packed weights. */
 #include <string.h>
 
 #include "convolution.h"
 #include "layout.h"
 
-/* A run of n bytes. Short ones are copied 16 bytes at a time, past their end: there is room, and what is overwritten comes later. */
+/* A run of n bytes. Short ones are copied 16 bytes at a time, past their end: there is room, and what is overwritten comes
+ * later. */
 static inline void copy_run(char *to, const char *from, size_t n)
 {
     if (n > 192) {
@@ -32,7 +33,7 @@ static uint32_t sum_of(const void *a, pq_type type, size_t n)
     if (type == PQ_U8)
         for (size_t i = 0; i < n; i++) sum += ((const uint8_t *)a)[i];
     else if (type == PQ_I8)
-        for (size_t i = 0; i < n; i++) sum += 0u + (uint32_t)((const int8_t *)a)[i]; /* 0u: or GCC 12 warns of a change of sign */
+        for (size_t i = 0; i < n; i++) sum += 0u + (uint32_t)((const int8_t *)a)[i]; /* 0u: or GCC 12 warns */
     else
         for (size_t i = 0; i < n; i++) sum += 0u + (uint32_t)((const int16_t *)a)[i];
     return sum;
@@ -72,17 +73,20 @@ static void multiply(const pq_conv_job *j, const pq_conv_space *s, const char *a
         const size_t done = c * j->chunks.padded;
         const size_t groups = pq_parts(pq_chunk_length(&j->chunks, c), (size_t)j->g->depth);
         column_terms(j, m, n0, columns, c, output, column);
+        const int32_t *const row = s->sums && !j->w_zeros_vary ? s->sums + c * j->block : NULL;
         for (size_t t = 0; t < tiles; t++) { /* shared out evenly: 16 are 8 and 8, not 12 and 4 */
             const size_t r = pixels * t / tiles, some = pixels * (t + 1) / tiles - r;
-            j->g->tile(a + (r * a_stride + done) * j->a_size, a_stride, panel + done * width * b_size, groups, (int)some,
-                       s->sums && !j->w_zeros_vary ? s->sums + c * j->block + r : NULL, column, s->acc + r * width, width,
-                       c > 0 && !j->wide);
+            j->g->tile(a + (r * a_stride + done) * j->a_size, a_stride, panel + done * width * b_size, groups,
+                       (int)some, row ? row + r : NULL, column, s->acc + r * width, width, c > 0 && !j->wide);
         }
         if (j->w_zeros_vary)
-            for (size_t r = 0; r < pixels; r++)
-                for (size_t i = 0; i < columns; i++)
-                    s->acc[r * width + i] = (int32_t)((uint32_t)s->acc[r * width + i] -
-                                                      (uint32_t)w_zero(j, output + i) * (uint32_t)s->sums[c * j->block + r]);
+            for (size_t r = 0; r < pixels; r++) {
+                const uint32_t sum = (uint32_t)s->sums[c * j->block + r];
+                for (size_t i = 0; i < columns; i++) {
+                    int32_t *const acc = s->acc + r * width + i;
+                    *acc = (int32_t)((uint32_t)*acc - (uint32_t)w_zero(j, output + i) * sum);
+                }
+            }
         if (j->wide)
             for (size_t r = 0; r < pixels; r++)
                 for (size_t i = 0; i < columns; i++) {

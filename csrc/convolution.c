@@ -29,7 +29,8 @@ static int multiplied(size_t *n, size_t by) { return !__builtin_mul_overflow(*n,
 /* Every number that is computed from a shape later on is far from overflowing. */
 pq_status pq_check_shape(const pq_convolution_shape *s)
 {
-    if (s == NULL || s->groups == 0 || s->channels % s->groups != 0 || s->outputs % s->groups != 0) return PQ_ERROR_ARGUMENT;
+    if (s == NULL || s->groups == 0) return PQ_ERROR_ARGUMENT;
+    if (s->channels % s->groups != 0 || s->outputs % s->groups != 0) return PQ_ERROR_ARGUMENT;
     size_t x = pq_larger(s->images, 1), y = x, w = 1, sides = 1;
     int good = multiplied(&x, pq_larger(s->channels, 1)) && multiplied(&y, pq_larger(s->outputs, 1)) &&
                multiplied(&w, pq_larger(s->channels / s->groups, 1)) && multiplied(&sides, 1);
@@ -56,8 +57,8 @@ static pq_status check_operands(const pq_convolution *v, const pq_packed_convolu
     if ((v->x.zero_point && v->x.zero_points != 1) || (v->x.scale && v->x.scales != 1)) return PQ_ERROR_ARGUMENT;
     if (v->w.zero_point && v->w.zero_points != 1 && v->w.zero_points != s->outputs) return PQ_ERROR_ARGUMENT;
     if (v->w.scale && v->w.scales != 1 && v->w.scales != s->outputs) return PQ_ERROR_ARGUMENT;
-    if ((v->x.scale && !pq_scales_are_good(v->x.scale, 1)) || (v->w.scale && !pq_scales_are_good(v->w.scale, v->w.scales)))
-        return PQ_ERROR_SCALE;
+    if (v->x.scale && !pq_scales_are_good(v->x.scale, 1)) return PQ_ERROR_SCALE;
+    if (v->w.scale && !pq_scales_are_good(v->w.scale, v->w.scales)) return PQ_ERROR_SCALE;
     pq_grid x_grid = pq_grid_of(v->x.type);
     if (is_float) {
         if (v->x.scale == NULL) return PQ_ERROR_ARGUMENT;
@@ -86,7 +87,8 @@ void pq_read_unit(const pq_conv_job *j, const pq_conv_unit *u, size_t first_chan
 {
     const pq_convolution_shape *s = &j->v->shape;
     ptrdiff_t begin[3];
-    for (int i = 0; i < 3; i++) begin[i] = (ptrdiff_t)((i < 2 ? u->first[i] : 0) * s->stride[i]) - (ptrdiff_t)s->before[i];
+    for (int i = 0; i < 3; i++)
+        begin[i] = (ptrdiff_t)((i < 2 ? u->first[i] : 0) * s->stride[i]) - (ptrdiff_t)s->before[i];
     pq_image_reader reader = j->reader;
     reader.first = first_channel;
     reader.channels = channels;
@@ -141,7 +143,8 @@ static pq_conv_unit unit_of(const pq_conv_job *j, size_t i)
 static void plan_units(pq_conv_job *j, size_t work)
 {
     const pq_convolution_shape *s = &j->v->shape;
-    const size_t cache = pq_cpu_second_level_cache() / 4, pixel = pq_larger(j->reader.pitch * pq_type_size(j->reader.to), 1);
+    const size_t cache = pq_cpu_second_level_cache() / 4;
+    const size_t pixel = pq_larger(j->reader.pitch * pq_type_size(j->reader.to), 1);
     const size_t row = seen_by(s, 2, j->out[2]) * pixel, plane = seen_by(s, 1, j->out[1]) * row;
     size_t at_once[2] = {1, 1};
     const int split = seen_by(s, 0, 1) * plane > cache; /* planes into bands of rows, else bands of planes */
@@ -193,7 +196,7 @@ static void plan_tiles(pq_conv_job *j)
     const int one_row = j->out[0] * j->out[1] == 1;
     const int even = j->out[0] == 1 && s->stride[1] * j->extent[2] == s->stride[2] * j->out[2];
     j->direct = j->runs == 1 && (one_row || even);
-    /* Rows a cache line apart from a multiple of all powers of two: they would otherwise share the sets of the caches. */
+    /* Rows a cache line apart from a multiple of all powers of two: otherwise they would share the sets of the caches. */
     const size_t bytes = j->chunks.count * j->chunks.padded * j->a_size;
     j->a_stride = (bytes <= line ? pq_round_up(bytes, 16) : (pq_parts(bytes, line) | 1) * line) / j->a_size;
     const size_t most = j->direct ? MOST_PIXELS : pq_smaller(cache / (j->a_stride * j->a_size + 1), MOST_PIXELS);
@@ -311,7 +314,8 @@ static pq_status run(const pq_convolution *v, const pq_packed_convolution *w)
     else plan_depthwise(&j);
     j.space_bytes = pq_lay_out_convolution(&j, NULL).bytes;
 
-    const size_t multipliers = v->y.type == PQ_F32 || v->y.type == PQ_I32 ? 0 : pq_round_up(s->outputs * sizeof(float), PQ_CACHE_LINE);
+    const int requantizes = v->y.type != PQ_F32 && v->y.type != PQ_I32;
+    const size_t multipliers = requantizes ? pq_round_up(s->outputs * sizeof(float), PQ_CACHE_LINE) : 0;
     const size_t offsets = pq_round_up(j.runs * sizeof(size_t), PQ_CACHE_LINE);
     const size_t taps = w->matrix ? 0 : pq_round_up(j.parts * j.runs * j.reader.pitch * sizeof(int16_t), PQ_CACHE_LINE);
     const size_t starts = w->matrix ? 0 : j.parts * j.reader.pitch * sizeof(int32_t);

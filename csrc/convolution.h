@@ -68,8 +68,8 @@ void pq_read_unit(const pq_conv_job *j, const pq_conv_unit *u, size_t first_chan
 static inline size_t pq_place_of(const pq_conv_job *j, const pq_conv_unit *u, size_t i)
 {
     const size_t *stride = j->v->shape.stride, row = i / j->out[2];
-    return (row / u->count[1] * stride[0] * j->extent[1] + row % u->count[1] * stride[1]) * j->extent[2] * j->reader.pitch +
-           i % j->out[2] * stride[2] * j->reader.pitch;
+    const size_t plane = row / u->count[1] * stride[0], line = row % u->count[1] * stride[1];
+    return ((plane * j->extent[1] + line) * j->extent[2] + i % j->out[2] * stride[2]) * j->reader.pitch;
 }
 
 /* Accumulators of `pixels` pixels of an image from `first` on and of columns from output n0 on, to y. */

@@ -102,8 +102,8 @@ static void put(const pq_image_reader *r, const uint8_t *codes, size_t n, void *
         const uint8_t *const from = codes + i * channels;
         if (r->to != PQ_I16) {
             uint8_t *const to = (uint8_t *)out + i * r->pitch;
-            if (r->shift == 0) memcpy(to, from, together * channels);
-            else shift_bytes(from, together * channels, r->shift, to);
+            if (r->shift != 0) shift_bytes(from, together * channels, r->shift, to);
+            else if (to != from) memcpy(to, from, together * channels);
         } else {
             int16_t *const to = (int16_t *)out + i * r->pitch;
             if (r->repeat == 1) widen(from, together * channels, is_signed, r->shift, to);
@@ -112,7 +112,7 @@ static void put(const pq_image_reader *r, const uint8_t *codes, size_t n, void *
     }
 }
 
-/* The rows of one plane. */
+/* The rows of one plane. Whole rows of bytes are fetched to where they belong, all of them at once. */
 static void read_plane(const pq_image_reader *r, const char *plane, const ptrdiff_t begin[3], const size_t extent[3],
                        char *out, uint8_t *scratch)
 {
@@ -121,7 +121,9 @@ static void read_plane(const pq_image_reader *r, const char *plane, const ptrdif
     const ptrdiff_t left = begin[2] < 0 ? 0 : begin[2], right = end > width ? width : end;
     const size_t inside = right > left ? (size_t)(right - left) : 0;
     const size_t before = inside ? (size_t)(left - begin[2]) : 0, after = extent[2] - before - inside;
-    const size_t pixel = r->pitch * pq_type_size(r->to), most = left == 0 && right == width ? rows_at_once(r) : 1;
+    const int in_place = before + after == 0 && r->to != PQ_I16 && r->pitch == r->channels;
+    const size_t pixel = r->pitch * pq_type_size(r->to), chunk = left == 0 && right == width ? rows_at_once(r) : 1;
+    const size_t most = in_place && !is_float(r) && chunk > 1 ? extent[1] : chunk;
     const ptrdiff_t bytes = (ptrdiff_t)pq_type_size(r->x->type);
     for (size_t h = 0; h < extent[1];) {
         const ptrdiff_t row = begin[1] + (ptrdiff_t)h;
@@ -133,9 +135,10 @@ static void read_plane(const pq_image_reader *r, const char *plane, const ptrdif
         }
         const size_t rows = pq_smaller(pq_smaller(extent[1] - h, (size_t)(height - row)), most);
         const char *const from = plane + (row * r->x->stride[1] + left * r->x->stride[2]) * bytes;
-        fetch(r, from, rows * inside, scratch, scratch + codes_at_once(r));
+        uint8_t *const codes = in_place ? (uint8_t *)to : scratch;
+        fetch(r, from, rows * inside, codes, scratch + codes_at_once(r));
         if (before + after == 0) {
-            put(r, scratch, rows * inside, to);
+            put(r, codes, rows * inside, to);
         } else {
             for (size_t i = 0; i < rows; i++, to += extent[2] * pixel) {
                 fill(r, to, before * r->pitch);

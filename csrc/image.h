@@ -17,8 +17,8 @@ typedef struct {
     pq_transpose_fn *transpose;
 } pq_image_reader;
 
-/* The box of pixels from `begin` (which may be outside the image) of an image, to out; scratch has the pq_image_scratch bytes
- * of this reader or one of more channels. */
+/* The box of pixels from `begin` (which may be outside the image) of an image, to out; scratch has the pq_image_scratch
+ * bytes of this reader or one of more channels. */
 void pq_read_image(const pq_image_reader *r, size_t image, const ptrdiff_t begin[3], const size_t extent[3], void *out,
                    void *scratch);
 size_t pq_image_scratch(const pq_image_reader *r);

@@ -20,9 +20,10 @@ static void reorder(const pq_images *w, const pq_packed_convolution *p, size_t g
         for (size_t d = 0; d < p->kernel[0]; d++)
             for (size_t h = 0; h < p->kernel[1]; h++)
                 for (size_t i = 0; i < p->kernel[2]; i++) {
-                    const uint8_t *from = (const uint8_t *)w->data + (ptrdiff_t)(group * p->outputs + n) * w->image_stride +
-                                          (ptrdiff_t)d * w->stride[0] + (ptrdiff_t)h * w->stride[1] +
-                                          (ptrdiff_t)i * w->stride[2];
+                    const ptrdiff_t place = (ptrdiff_t)(group * p->outputs + n) * w->image_stride +
+                                            (ptrdiff_t)d * w->stride[0] + (ptrdiff_t)h * w->stride[1] +
+                                            (ptrdiff_t)i * w->stride[2];
+                    const uint8_t *from = (const uint8_t *)w->data + place;
                     for (size_t c = 0; c < p->channels; c++, from += w->channel_stride) *codes++ = *from;
                 }
 }
@@ -62,7 +63,8 @@ static pq_status pack_depthwise(pq_packed_convolution *p, const pq_images *w)
 
 pq_status pq_pack_convolution(const pq_convolution_shape *shape, const pq_images *w, pq_packed_convolution **packed)
 {
-    if (shape == NULL || w == NULL || packed == NULL || (w->type != PQ_I8 && w->type != PQ_U8)) return PQ_ERROR_ARGUMENT;
+    if (shape == NULL || w == NULL || packed == NULL) return PQ_ERROR_ARGUMENT;
+    if (w->type != PQ_I8 && w->type != PQ_U8) return PQ_ERROR_ARGUMENT;
     pq_status status = pq_check_shape(shape);
     if (status != PQ_OK) return status;
     if (w->data == NULL && shape->outputs * pq_convolution_k(shape) != 0) return PQ_ERROR_ARGUMENT;
@@ -74,7 +76,8 @@ pq_status pq_pack_convolution(const pq_convolution_shape *shape, const pq_images
     memcpy(p->kernel, shape->kernel, sizeof p->kernel);
     p->type = w->type;
     p->isa = pq_gemm_isa();
-    const int depthwise = p->groups > 1 && p->channels == 1 && p->outputs <= FEW_OUTPUTS && taps_of(p->kernel) <= MOST_TAPS;
+    const int alone = p->groups > 1 && p->channels == 1;
+    const int depthwise = alone && p->outputs <= FEW_OUTPUTS && taps_of(p->kernel) <= MOST_TAPS;
     status = depthwise ? pack_depthwise(p, w) : pack_groups(p, w);
     if (status != PQ_OK) {
         pq_free_packed_convolution(p);

@@ -1,5 +1,5 @@
-/* The verbs of simd.inc on 256 bits. Interleaving works within 16 bytes: the sums of channels 0-3 and 8-11 are in one vector, the others
- * in the other, until they are stored. */
+/* The verbs of simd.inc on 256 bits. Interleaving works within 16 bytes: the sums of channels 0-3 and 8-11 are in one
+ * vector, the others in the other, until they are stored. */
 #include <immintrin.h>
 #define ISA avx2
 #define WIDTH 16

@@ -22,7 +22,10 @@ static inline __attribute__((always_inline)) void add_products(sums *sum, const 
     }
 }
 
-static inline __attribute__((always_inline)) sums load_sums(const int *p) { return (sums){vld1q_s32(p), vld1q_s32(p + 4)}; }
+static inline __attribute__((always_inline)) sums load_sums(const int *p)
+{
+    return (sums){vld1q_s32(p), vld1q_s32(p + 4)};
+}
 
 static inline __attribute__((always_inline)) void store_sums(int *p, sums sum)
 {

@@ -16,16 +16,19 @@ PQ_INLINE void float_codes_i8(const pq_any_i32 *acc, size_t n, const float *mult
                               const float *high, const int *zero_point, uint8_t *q)
 {
     size_t c = 0;
-    for (; c + 16 <= n; c += 16)
+    for (; c + 16 <= n; c += 16) {
+        const __m512 scaled_by = _mm512_loadu_ps(multiplier + c);
         _mm_storeu_si128((__m128i *)(q + c),
-                         sixteen_codes(_mm512_loadu_si512(acc + c), _mm512_loadu_ps(multiplier + c), _mm512_loadu_ps(low + c),
+                         sixteen_codes(_mm512_loadu_si512(acc + c), scaled_by, _mm512_loadu_ps(low + c),
                                        _mm512_loadu_ps(high + c), _mm512_loadu_si512(zero_point + c)));
+    }
     if (c < n) {
         const __mmask16 some = (__mmask16)((1u << (n - c)) - 1);
-        _mm_mask_storeu_epi8(q + c, some,
-                             sixteen_codes(_mm512_maskz_loadu_epi32(some, acc + c), _mm512_maskz_loadu_ps(some, multiplier + c),
-                                           _mm512_maskz_loadu_ps(some, low + c), _mm512_maskz_loadu_ps(some, high + c),
-                                           _mm512_maskz_loadu_epi32(some, zero_point + c)));
+        const __m512 scaled_by = _mm512_maskz_loadu_ps(some, multiplier + c);
+        _mm_mask_storeu_epi8(
+            q + c, some,
+            sixteen_codes(_mm512_maskz_loadu_epi32(some, acc + c), scaled_by, _mm512_maskz_loadu_ps(some, low + c),
+                          _mm512_maskz_loadu_ps(some, high + c), _mm512_maskz_loadu_epi32(some, zero_point + c)));
     }
 }
 

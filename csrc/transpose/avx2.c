@@ -1,8 +1,12 @@
 #include <immintrin.h>
 #define ISA avx2
-typedef __m128i vec;
-#define LOAD(p) _mm_loadu_si128((const __m128i *)(p))
-#define STORE(p, v) _mm_storeu_si128((__m128i *)(p), v)
-#define ZIP_LOW(a, b) _mm_unpacklo_epi8(a, b)
-#define ZIP_HIGH(a, b) _mm_unpackhi_epi8(a, b)
+#define LANES 2
+#include "x86.inc"
+typedef __m256i vec;
+#define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
+#define ZIP_LOW(a, b) _mm256_unpacklo_epi8(a, b)
+#define ZIP_HIGH(a, b) _mm256_unpackhi_epi8(a, b)
+#define STORE_LANES(to, stride, v)                               \
+    (STORE16(to, stride, _mm256_castsi256_si128(v)),             \
+     STORE16((to) + (stride), stride, _mm256_extracti128_si256(v, 1)))
 #include "simd.inc"
