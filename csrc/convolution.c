@@ -196,7 +196,7 @@ static void plan_tiles(pq_conv_job *j)
     const int one_row = j->out[0] * j->out[1] == 1;
     const int even = j->out[0] == 1 && s->stride[1] * j->extent[2] == s->stride[2] * j->out[2];
     j->direct = j->runs == 1 && (one_row || even);
-    /* Rows a cache line apart from a multiple of all powers of two: otherwise they would share the sets of the caches. */
+    /* Rows a cache line apart from a multiple of all powers of two: they would otherwise share the caches' sets. */
     const size_t bytes = j->chunks.count * j->chunks.padded * j->a_size;
     j->a_stride = (bytes <= line ? pq_round_up(bytes, 16) : (pq_parts(bytes, line) | 1) * line) / j->a_size;
     const size_t most = j->direct ? MOST_PIXELS : pq_smaller(cache / (j->a_stride * j->a_size + 1), MOST_PIXELS);
@@ -224,22 +224,28 @@ static void plan_depthwise(pq_conv_job *j)
     j->depthwise = pq_get_kernels()->depthwise_i16;
 }
 
-/* Weights without their zero points, and what the sums start with. */
-static void prepare_depthwise(pq_conv_job *j)
+/* One part's weights without their zero points, and what its sums start with. */
+static void prepare_part(const pq_conv_job *j, size_t part)
 {
     const pq_convolution *v = j->v;
-    const size_t n = v->shape.outputs, pitch = j->reader.pitch;
-    memset(j->taps, 0, j->parts * j->runs * pitch * sizeof *j->taps);
-    memset(j->start, 0, j->parts * pitch * sizeof *j->start);
-    for (size_t o = 0; o < n; o++) {
-        const size_t part = o / j->columns_at_once, at = o % j->columns_at_once;
-        const int32_t zero = v->w.zero_point ? v->w.zero_point[v->w.zero_points == 1 ? 0 : o] : 0;
-        for (size_t t = 0; t < j->runs; t++) {
-            const uint8_t code = j->w->codes[t * n + o];
-            j->taps[(part * j->runs + t) * pitch + at] = (int16_t)((j->w->type == PQ_I8 ? (int8_t)code : code) - zero);
-        }
-        if (v->y.bias && v->y.type != PQ_F32) j->start[part * pitch + at] = ((const int32_t *)v->y.bias)[o];
+    const size_t n = v->shape.outputs, pitch = j->reader.pitch, first = part * j->columns_at_once;
+    const size_t columns = pq_smaller(j->columns_at_once, n - first);
+    int16_t zero[DEPTHWISE_COLUMNS] = {0};
+    for (size_t i = 0; i < columns && v->w.zero_point; i++)
+        zero[i] = (int16_t)v->w.zero_point[v->w.zero_points == 1 ? 0 : first + i];
+    for (size_t t = 0; t < j->runs; t++) {
+        const uint8_t *const codes = j->w->codes + t * n + first;
+        int16_t *const to = j->taps + (part * j->runs + t) * pitch;
+        memset(to, 0, pitch * sizeof *to);
+        if (j->w->type == PQ_I8)
+            for (size_t i = 0; i < columns; i++) to[i] = (int16_t)((int8_t)codes[i] - zero[i]);
+        else
+            for (size_t i = 0; i < columns; i++) to[i] = (int16_t)(codes[i] - zero[i]);
     }
+    int32_t *const start = j->start + part * pitch;
+    memset(start, 0, pitch * sizeof *start);
+    if (v->y.bias && v->y.type != PQ_F32)
+        memcpy(start, (const int32_t *)v->y.bias + first, columns * sizeof *start);
 }
 
 pq_conv_space pq_lay_out_convolution(const pq_conv_job *j, char *space)
@@ -331,7 +337,7 @@ static pq_status run(const pq_convolution *v, const pq_packed_convolution *w)
     status = multiplier && !pq_scales_are_good(multiplier, s->outputs) ? PQ_ERROR_SCALE : PQ_OK;
     if (status == PQ_OK) {
         find_runs(&j);
-        if (!w->matrix) prepare_depthwise(&j);
+        for (size_t i = 0; i < j.parts && !w->matrix; i++) prepare_part(&j, i);
         pq_run(j.tasks, one_task, &j);
     }
     free(memory);
