@@ -57,4 +57,4 @@ def test_every_length_and_address():
 
 @pytest.mark.slow
 def test_everything():
-    run_tests("tests/test_cuda_host.py", "tests/test_cuda_shim.py", "tests/test_cuda_gemm.py")
+    run_tests(*(f"tests/test_cuda_{of}.py" for of in ("host", "shim", "gemm", "reductions")))
