@@ -1,5 +1,5 @@
-/* Convolutions whose groups have one channel: nothing to multiply matrices for. Channels are worked on next to each other,
- * in parts of columns_at_once outputs; codes and weights have their zero points taken away and are int16. */
+/* Convolutions whose groups have one channel: nothing to multiply matrices for. Channels are worked on next to each
+ * other, in parts of columns_at_once outputs; codes and weights have their zero points taken away and are int16. */
 #include "convolution.h"
 
 void pq_convolve_depthwise(const pq_conv_job *j, const pq_conv_unit *u, const pq_conv_space *s)

@@ -1,12 +1,12 @@
-/* A convolution as a product: a row of the left operand is what one result sees of x, gathered for a block of results at a
- * time, the right operand is the packed weights. */
+/* A convolution as a product: a row of the left operand is what one result sees of x, gathered for a block of
+ * results at a time, the right operand is the packed weights. */
 #include <string.h>
 
 #include "convolution.h"
 #include "layout.h"
 
-/* A run of n bytes. Short ones are copied 16 bytes at a time, past their end: there is room, and what is overwritten comes
- * later. */
+/* A run of n bytes. Short ones are copied 16 bytes at a time, past their end: there is room, and what is overwritten
+ * comes later. */
 static inline void copy_run(char *to, const char *from, size_t n)
 {
     if (n > 192) {
