@@ -193,10 +193,10 @@ def check_zero_point(zero_point: Array | None, grid: Grid) -> None:
         )
 
 
-def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> Array:
+def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:
     """The C-contiguous array that a kernel writes for `out`: out itself where that is safe.
 
-    `inputs` are all that it reads; where they are, the result is.
+    `inputs` are what it reads and what that was made of; where the first is, the result is.
     """
     if out is None:
         return empty(shape, dtype, inputs[0])
@@ -209,7 +209,7 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Arra
         raise ValueError(f"out must have dtype {dtype}, not {out.dtype}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out must be writeable, and this array is read-only")
-    for array in inputs:
+    for array in map(as_array, inputs):
         if may_overlap(out, array) and not is_same(out, array) and overlap(out, array):
             raise ValueError("out must not partly overlap an input; it may be the input itself")
     return out if out.flags.c_contiguous else empty(shape, dtype, inputs[0])

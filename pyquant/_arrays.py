@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pyquant import _cpu
-from pyquant._backend import library_of
+from pyquant._backend import HOST, library_of
 
 Array = npt.NDArray[Any]
 
 
 def on_device(array: Any) -> bool:
     """Is it an array of CuPy?"""
-    return type(array) is not np.ndarray and library_of(type(array)) == "CuPy"
+    return type(array) not in HOST and library_of(type(array)) == "CuPy"
 
 
 def as_array(value: Any) -> Array:
@@ -48,7 +48,7 @@ def finite(array: Array) -> Array:
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Any) -> Array:
     """A new array where `like` is."""
-    if not on_device(like):
+    if type(like) is np.ndarray or not on_device(like):
         return _cpu.empty(shape, dtype)
     made: Array = module_of(like).empty(shape, dtype)
     return made
@@ -56,12 +56,13 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Any) -> Array:
 
 def contiguous(array: Any, dtype: np.dtype[Any]) -> Array:
     """The array itself or a copy: C-contiguous, of a native dtype."""
-    if not on_device(array):
-        return np.array(array, dtype=dtype, order="C", copy=None)
+    made: Array
+    if type(array) is np.ndarray or not on_device(array):
+        made = array.astype(dtype, order="C", copy=False)
+        return made
     if not array.dtype.isnative:
         raise TypeError(f"arrays on a GPU must have native byte order, not {array.dtype.str}")
     convert = import_module("pyquant._cuda_convert")
-    made: Array
     if convert.casts(array.dtype, dtype):
         source, made = contiguous(array, array.dtype), empty(array.shape, dtype, array)
         convert.cast(source, made)

@@ -18,7 +18,8 @@ _LIBRARIES = {
 }  # fmt: skip
 PLAIN: dict[type, ModuleType] = {}
 """Types of arrays that a module recognises at once; None from it means: not this call."""
-_HOST = frozenset({np.ndarray, type(None), float, int, list, tuple})
+HOST = frozenset({np.ndarray, type(None), float, int, list, tuple})
+"""Types that are on the host for sure: most arguments need no more than this look."""
 
 
 class TensorsGiven(TypeError):
@@ -49,15 +50,18 @@ def backend_of(*arrays: Any, given: tuple[Any, ...] = ()) -> ModuleType:
     `given` are scales and zero points: host numbers go with arrays of any library, and with one
     another.
     """
-    for array in arrays + given:
-        if type(array) not in _HOST and library_of(type(array)) != "NumPy":
+    for array in arrays:
+        if type(array) not in HOST and library_of(type(array)) != "NumPy":
+            return _other_backend(arrays, given)
+    for array in given:
+        if type(array) not in HOST and library_of(type(array)) != "NumPy":
             return _other_backend(arrays, given)
     return _cpu
 
 
-def host_of(*arrays: Any) -> ModuleType:
+def host_of(*arrays: Any, given: tuple[Any, ...] = ()) -> ModuleType:
     """The module for operations that the CPU alone has; TypeError for arrays on a GPU."""
-    if backend_of(*arrays) is not _cpu:
+    if backend_of(*arrays, given=given) is not _cpu:
         raise TypeError(
             "convolutions are computed on the CPU in this version, and the arrays are on a GPU; "
             "cupy.asnumpy takes them to the host"

@@ -17,7 +17,7 @@ from pyquant._arguments import (
     params_shape,
     zero_point_input,
 )
-from pyquant._arrays import as_array, contiguous, may_overlap, module_of, on_device
+from pyquant._arrays import as_array, contiguous, module_of, on_device
 from pyquant._backend import backend_of, is_dask, library_of
 from pyquant._grid import Grid, default_narrow, grid_of
 from pyquant._tensors import takes_tensors, values_of
@@ -191,7 +191,8 @@ def _parts(
         raise TypeError(f"scale must be real numbers, not {array.dtype}")
     with np.errstate(over="ignore"):
         scales = contiguous(array, np.dtype(np.float32))
-    scales = scales.copy() if may_overlap(scales, array) else scales
+    if array.dtype == np.float32:  # it may be the array itself
+        scales = scales.copy()
     if axis is None:
         if block_size is not None:
             raise ValueError(f"block_size={block_size} needs an axis to run along")
@@ -464,7 +465,8 @@ def quantize(
     Parameters
     ----------
     x : array of float16, bfloat16, float32 or float64
-        Of NumPy, or of Dask: then the result is lazy, chunk by chunk.
+        Of NumPy, CuPy, torch or JAX: the result's arrays are of the same library and device. Of
+        Dask: the result is lazy, chunk by chunk.
     params : QuantParams, optional
         Parameters made earlier ("static"). The arguments that describe parameters must then be
         left alone.
@@ -495,6 +497,11 @@ def quantize(
         `x` is not floating-point.
     ValueError
         Data with NaN or infinity (naming the first), or an argument out of its range.
+
+    Notes
+    -----
+    On a GPU nothing is waited for: data with NaN or infinity are not refused, but get a scale of
+    NaN, and dequantize to NaN.
 
     Examples
     --------

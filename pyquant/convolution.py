@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pyquant._backend import host_of
 from pyquant._epilogue import code_bias, epilogue, real_bias
 from pyquant._geometry import channels_last, geometry, numbers
 from pyquant._operands import Operand, floats_input, refuse_overflow
+from pyquant._tensors import takes_tensors
 from pyquant.array import QuantizedArray, QuantParams
 from pyquant.calibration import calibrate
 from pyquant.ops.convolution import convolution_refused
@@ -74,6 +76,7 @@ class PackedConvolution:
         )
 
 
+@takes_tensors()
 def pack_convolution(weight: QuantizedArray, *, groups: int = 1) -> PackedConvolution:
     """Prepare the weights of a convolution once for many calls.
 
@@ -106,7 +109,7 @@ def pack_convolution(weight: QuantizedArray, *, groups: int = 1) -> PackedConvol
 
 
 def _packed(weight: QuantizedArray, groups: int) -> PackedConvolution:
-    host = host_of(weight)
+    host = _host_of((weight,))
     operand = _filters(weight)
     count = _groups(groups)
     shape = (1, weight.shape[1] * count, *weight.shape[2:])
@@ -120,6 +123,7 @@ def _packed(weight: QuantizedArray, groups: int) -> PackedConvolution:
     return packed
 
 
+@takes_tensors(differentiable=True)
 def conv2d(
     x: npt.ArrayLike | QuantizedArray,
     weight: QuantizedArray | PackedConvolution,
@@ -200,7 +204,7 @@ def conv2d(
     >>> pq.conv2d(x, w, padding=((0, 0), (1, 0))).round(2)
     array([[[[-0.99, -1.02, -0.99]]]], dtype=float32)
     """
-    host = host_of(x, weight, bias)
+    host = _host_of((x, weight), bias)
     end = epilogue(out_params, out_dtype, relu, clip, mode, rounding)
     last = channels_last(layout)
     if isinstance(weight, PackedConvolution):
@@ -230,6 +234,19 @@ def conv2d(
     if status:
         convolution_refused(status, left, right, y.scale)
     return end.finished(array)
+
+
+def _host_of(operands: tuple[Any, ...], bias: Any = None) -> ModuleType:
+    """Where plain arrays and the codes of quantized ones are, which must be the host."""
+    arrays: list[Any] = []
+    given = [bias]
+    for x in operands:
+        if isinstance(x, QuantizedArray):
+            arrays.append(x.data)
+            given += [x.scale, x.zero_point]
+        elif not isinstance(x, PackedConvolution):
+            arrays.append(x)
+    return host_of(*arrays, given=tuple(given))
 
 
 def _images(x: Any, x_params: QuantParams | None) -> Operand:

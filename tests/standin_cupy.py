@@ -14,7 +14,7 @@ import cuda_host
 import numpy as np
 
 import pyquant
-from pyquant import _cuda_loader
+from pyquant import _backend, _cuda_loader
 
 KERNEL_TYPES = "?bhilqBHILQefdFD"
 fetches = 0
@@ -371,6 +371,7 @@ def installed():
             mock.patch.object(_cuda_loader, "_kernels", {}),
             mock.patch.object(_cuda_loader, "_usable", True),
             mock.patch.object(_cuda_loader, "_load", _host_kernel),
+            mock.patch.dict(_backend.PLAIN, clear=True),
         ):
             yield
     finally:

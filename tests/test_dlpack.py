@@ -90,6 +90,7 @@ SCALE = np.float32([0.5, 0.25, 2.0, 1.0, 0.125, 4.0])
 CODES = (np.arange(1980) % 16 - 8).astype(np.int8).reshape(SHAPE)
 ACC = (np.arange(1980, dtype=np.int32).reshape(SHAPE) - 900) * 12345
 WEIGHT = CODES[0, :3].T.copy()
+FILTERS = CODES[:3, :, :3].copy()
 FUNCTIONS = {
     "quantize": lambda t: pq.quantize(t(X)),
     "quantize_static": lambda t: pq.quantize(t(X), PARAMS),
@@ -136,6 +137,14 @@ FUNCTIONS = {
     "linear_static": lambda t: pq.linear(t(X), pq.quantize(t(X[0])), x_params=PARAMS),
     "linear_blocks": lambda t: pq.linear(t(X), pq.quantize(t(X[0]), axis=1, block_size=16)),
     "linear_packed": lambda t: pq.linear(t(X), pq.pack(pq.quantize(X[0], axis=0), transposed=True)),
+    "conv_integer": lambda t: ops.conv_integer(t(CODES), t(FILTERS), 3, pads=[1, 1]),
+    "qlinear_conv": lambda t: ops.qlinear_conv(
+        t(CODES), 0.1, 3, t(FILTERS), t(SCALE[:3]), 0, 0.5, np.int8(1)
+    ),
+    "conv2d": lambda t: pq.conv2d(t(X[None]), pq.quantize(t(X[None, :, :3, :3]), axis=0)),
+    "conv2d_packed": lambda t: pq.conv2d(
+        t(X[None]), pq.pack_convolution(pq.quantize(X[None, :, :3, :3])), padding=1
+    ),
     "pack_bits": lambda t: ops.pack_bits(t(CODES), 4),
     "unpack_bits": lambda t: ops.unpack_bits(t(ops.pack_bits(CODES, 4)), 4, SHAPE),
 }

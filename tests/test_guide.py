@@ -15,7 +15,8 @@ import pyquant as pq
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = [
-    "README.md", "choosing.md", "integer_network.md", "products.md", "report.md", "training.md",
+    "README.md", "choosing.md", "integer_network.md", "products.md", "report.md", "tensors.md",
+    "training.md",
 ]  # fmt: skip
 RESULT = re.compile(r"^(?P<code>.*?)\s+# -> (?P<shown>.*)$", re.MULTILINE)
 

@@ -32,9 +32,11 @@ from pyquant._operands import (
     scales,
     zero_points,
 )
+from pyquant._tensors import takes_tensors
 from pyquant.ops.requantizing import requantize_mode
 
 
+@takes_tensors()
 def conv_integer(
     x: npt.ArrayLike,
     w: npt.ArrayLike,
@@ -103,7 +105,7 @@ def conv_integer(
     >>> ops.conv_integer(x, np.int8([[[1, -1]]]), 1, pads=[1, 0])
     array([[[ 0, -1, -1, -1]]], dtype=int32)
     """
-    host = host_of(x, w, out)
+    host = host_of(x, w, out, given=(x_zero_point, w_zero_point))
     last = channels_last(layout)
     left, right, g = _operands(
         x, w, x_zero_point, w_zero_point, strides, pads, dilations, group, auto_pad, kernel_shape,
@@ -118,6 +120,7 @@ def conv_integer(
     return delivered(result, out)
 
 
+@takes_tensors()
 def qlinear_conv(
     x: npt.ArrayLike,
     x_scale: npt.ArrayLike,
@@ -187,7 +190,8 @@ def qlinear_conv(
     >>> ops.qlinear_conv(x, 0.5, 10, w, 0.25, 0, 0.5, np.uint8(128))
     array([[[126, 128]]], dtype=uint8)
     """
-    host = host_of(x, w, B, out)
+    given = (x_scale, x_zero_point, w_scale, w_zero_point, y_scale, y_zero_point, B)
+    host = host_of(x, w, out, given=given)
     code = requantize_mode(mode, rounding)
     last = channels_last(layout)
     left, right, g = _operands(

@@ -56,7 +56,8 @@ def dynamic_quantize(
     TypeError
         `x` is not floating-point.
     ValueError
-        `x` holds NaN or infinity; the sentence names the first one's index.
+        `x` holds NaN or infinity; the sentence names the first one's index. On a GPU, where that
+        would have to be waited for, the scale becomes NaN instead.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def _dynamic_quantize(
     shape = params_shape(array.shape, axis, block_size)
     scale = empty(shape, np.float32, array)
     zero_points = empty(shape, np.int32, array)
-    result = output(out, array.shape, grid.storage, as_array(x), array)
+    result = output(out, array.shape, grid.storage, array, x)
     if result is out and not on_device(array):
         # Data that are refused half-way must not leave codes in out.
         result = _cpu.empty(array.shape, grid.storage)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pyquant import _cpu
 from pyquant._arguments import Array, apart, delivered, float_input, output, params_input, refuse
-from pyquant._arrays import as_array, contiguous, empty
+from pyquant._arrays import contiguous, empty
 from pyquant._backend import PLAIN, backend_of
 from pyquant._grid import grid_of
 from pyquant._tensors import takes_tensors
@@ -67,7 +67,7 @@ def _fake_quantize(
     scales, zero_points, layout = params_input(
         scale, zero_point, grid, array.shape, axis, block_size, array
     )
-    result = output(out, array.shape, array.dtype, as_array(x), array)
+    result = output(out, array.shape, array.dtype, array, x)
     status = backend.fake_quantize(
         array, code, apart(scales, out), zero_points, result, layout, grid.qmin, grid.qmax
     )

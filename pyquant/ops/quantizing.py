@@ -56,7 +56,8 @@ def quantize_linear(
         ``(x.shape[axis],)`` with it, and ``x.shape`` with ``ceil(n / block_size)`` in place of
         ``n = x.shape[axis]`` with `block_size`.
     zero_point : int or array of scale's shape
-        The integer that stands for 0.0.
+        The integer that stands for 0.0. Values that are on a GPU, here and in `scale`, are not
+        checked.
     dtype : str
         The grid: "int2" ... "int16", "uint2" ... "uint16".
     narrow_range : bool
@@ -117,7 +118,7 @@ def _quantize(
         scale, zero_point, grid, array.shape, axis, block_size, array
     )
     scales = apart(scales, out)
-    result = output(out, array.shape, grid.storage, as_array(x), array)
+    result = output(out, array.shape, grid.storage, array, x)
     status = backend.quantize(
         array, code, scales, zero_points, result, grid.code, layout, grid.qmin, grid.qmax
     )
@@ -203,7 +204,7 @@ def _dequantize(
         scale, zero_point, grid, array.shape, axis, block_size, array
     )
     scales = apart(scales, out)
-    result = output(out, array.shape, target, as_array(q), array)
+    result = output(out, array.shape, target, array, q)
     status = backend.dequantize(
         array, grid.code, scales, zero_points, result, float_code(target), layout
     )

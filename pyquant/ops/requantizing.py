@@ -6,7 +6,6 @@ import numpy.typing as npt
 
 from pyquant import _cpu
 from pyquant._arguments import Array, apart, delivered, int32_input, output, params_input, refuse
-from pyquant._arrays import as_array
 from pyquant._backend import backend_of
 from pyquant._grid import grid_of
 from pyquant._tensors import takes_tensors
@@ -75,7 +74,7 @@ def requantize(
         multiplier, zero_point, grid, array.shape, axis, None, array, name="multiplier"
     )
     scales = apart(scales, out)
-    result = output(out, array.shape, grid.storage, as_array(acc), array)
+    result = output(out, array.shape, grid.storage, array, acc)
     status = backend.requantize(
         array, scales, zero_points, result, grid.code, layout, grid.qmin, grid.qmax, code
     )
