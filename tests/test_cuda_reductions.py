@@ -356,6 +356,16 @@ def test_gradient_sums_by_the_order_that_is_promised(n):
     assert_same_bits(dx, np.where(outside, np.float32(0), g))
 
 
+@pytest.mark.parametrize("chunks", [1, 2048, 2049, 9000])
+def test_sums_of_many_chunks(chunks):
+    """More than a tile of them, as tensors of more than eight million elements have."""
+    partial = random_generator("partial", chunks).normal(0, 1, (chunks, 2))
+    sums = np.zeros((2, 1))
+    kernel("gradient", "grad_total")((1,), (1024,), (partial, chunks, *sums))
+    for actual, terms in zip(sums[:, 0], partial.T, strict=True):
+        assert_same_bits(np.float64(actual), np.float64(in_lanes(terms)))
+
+
 def test_gradients_take_parameters_from_the_host_and_check_them():
     x = np.ones(8, np.float32)
     sums = DeviceArray(np.zeros(())), DeviceArray(np.zeros(()))
