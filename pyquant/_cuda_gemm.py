@@ -222,7 +222,13 @@ def matmul(a: Operand, b: Operand, y: Result, block: int) -> int:
         if step is None or target.strides[-1] != size:
             target = cupy.empty(target.shape, target.dtype)
         if a.code not in (_cpu.I8, _cpu.U8):
-            a = _quantized(a)
+            in_rows, a = a.scale is None, _quantized(a)
+            if in_rows and block:  # a row has one scale for all its blocks
+                blocks = -(-a.array.shape[-1] // block)
+                scale: Any = a.scale
+                a = a._replace(
+                    scale=cupy.broadcast_to(scale[..., None], (*scale.shape, blocks))
+                )
         status = _multiply(a, b, y._replace(array=target), block)
         if target is not y.array:
             y.array[...] = target

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pyquant import _cpu
 from pyquant._arguments import Array
-from pyquant._arrays import empty, on_device
+from pyquant._arrays import contiguous, empty, module_of, on_device
 from pyquant._backend import backend_of
 from pyquant._batches import multiply
 from pyquant._epilogue import Epilogue, code_bias, epilogue, is_real, quantized, real_bias
@@ -356,8 +356,9 @@ def _transposed(params: QuantParams) -> QuantParams:
     """Of the transpose of a matrix."""
     if params.axis is None:
         return params
-    scale, zero_point = (np.ascontiguousarray(v.T) for v in (params.scale, params.zero_point))
-    scale.flags.writeable = zero_point.flags.writeable = False
+    scale, zero_point = (contiguous(v.T, v.dtype) for v in (params.scale, params.zero_point))
+    if not on_device(scale):
+        scale.flags.writeable = zero_point.flags.writeable = False
     return QuantParams._of(scale, zero_point, params._grid, 1 - params.axis % 2, params.block_size)
 
 
@@ -365,7 +366,7 @@ def _side(data: Array, params: QuantParams, lines: int) -> tuple[Operand, int] |
     """An operand with `lines` of its own scale (-2: rows of a, -1: columns of b), or blocks."""
     row, along = lines == -2, -3 - lines
     scale, zero_point = params.scale, None
-    if params.zero_point.any():
+    if on_device(params.zero_point) or params.zero_point.any():  # to look would be to wait
         zero_point = params.zero_point.astype(np.int32)
     operand = Operand(as_matrices(data, row=row), params._grid.code, zero_point, scale)
     if params.axis is None:
@@ -429,7 +430,7 @@ def _in_blocks(
         )
     blocks = -(-k // block)
     if not a_block:
-        a = _mapped(a, lambda p: np.repeat(p[..., :, None], blocks, -1))
+        a = _mapped(a, lambda p: module_of(p).repeat(p[..., :, None], blocks, -1))
     if not b_block:
-        b = _mapped(b, lambda p: np.repeat(p[..., None, :], blocks, -2))
+        b = _mapped(b, lambda p: module_of(p).repeat(p[..., None, :], blocks, -2))
     return a, b, block

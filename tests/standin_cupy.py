@@ -112,6 +112,7 @@ class ndarray:
     device = property(lambda self: Device(self._device))
     T = property(lambda self: ndarray._of(self._host.T, self._device))
     reshape, view, transpose, ravel = map(_view, ("reshape", "view", "transpose", "ravel"))
+    take, swapaxes = map(_view, ("take", "swapaxes"))
     swapaxes = _view("swapaxes")
     sum, max, min, any, all, argmax = map(_reduction, ("sum", "max", "min", "any", "all", "argmax"))
     __add__, __radd__, __sub__, __mul__ = map(
@@ -253,6 +254,10 @@ def take(a: ndarray, indices: ndarray, axis=None) -> ndarray:
     return ndarray._of(np.take(_operand(a), _operand(indices), axis))
 
 
+def repeat(a: ndarray, repeats: int, axis=None) -> ndarray:
+    return ndarray._of(np.repeat(_operand(a), repeats, axis))
+
+
 def stack(arrays, axis=0) -> ndarray:
     return ndarray._of(np.stack([_operand(a) for a in arrays], axis))
 
@@ -315,6 +320,7 @@ class Device:
         self.id = _devices[-1] if device is None else int(device)
 
     compute_capability = "90"
+    attributes = property(lambda self: {"MultiProcessorCount": 132})
 
     def __enter__(self) -> "Device":
         _devices.append(self.id)

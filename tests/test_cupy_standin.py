@@ -191,6 +191,30 @@ def test_int32_as_biases_are(cupy, place, dtype, params_on):
     assert_same(made, ops.dequantize_linear(q, scale, zero_point, dtype=dtype, **place))
 
 
+W = random_generator("weights").standard_normal((24, 33)).astype(np.float32)
+BIAS = W[:, 0].copy()
+PRODUCTS = {
+    "matmul_integer": lambda t: ops.matmul_integer(t(np.int8(W * 20)), t(np.int8(W.T * 20)), 3),
+    "matmul": lambda t: pq.matmul(pq.quantize(t(W), axis=0), pq.quantize(t(W.T.copy()), axis=1)),
+    "linear": lambda t: pq.linear(t(floats()), pq.quantize(t(W), axis=0), BIAS),
+    "packed": lambda t: pq.linear(t(W), pq.pack(pq.quantize(t(W), axis=0), transposed=True)),
+    "codes": lambda t: pq.linear(
+        pq.quantize(t(W)), pq.quantize(t(W), axis=0), BIAS, out_params=pq.QuantParams(0.5)
+    ).data,
+    "blocks": lambda t: pq.linear(t(floats()), pq.quantize(t(W), axis=1, block_size=16)),
+    "static_blocks": lambda t: pq.linear(
+        pq.quantize(t(W)), pq.quantize(t(W), axis=1, block_size=16)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
+def test_products(cupy, product):
+    with cupy.nothing_fetched():
+        made = product(cupy.array)
+    assert_same(made, product(lambda array: array))
+
+
 # --- calibration and figures ------------------------------------------------------------------
 
 
