@@ -151,7 +151,7 @@ def test_the_archive_exports_pq_names_only():
 
 
 def test_kernels_need_nothing_that_another_file_compiled():
-    """An object with flags of its own calls libc's memory functions at most, and knows its thread."""
+    """An object with flags of its own calls libc's memory functions and knows its thread."""
     allowed = {
         "memcpy",
         "memset",
