@@ -42,7 +42,7 @@ enum {
     WIDE = 64,               /* columns at a time */
     SUMS = 24 << 10,         /* bytes of c that stay in the first-level cache while b streams by */
     /* Bytes of b that are asked for ahead, to the second-level cache: rows a power of two apart share a set of the first. */
-    AHEAD_IN_ROWS = 1024,
+    AHEAD = 16 << 10,
     AHEAD_IN_COLUMN = 4096
 };
 
@@ -72,6 +72,7 @@ PQ_INLINE void in_order(__m512i sum[4])
 PQ_INLINE void add_rows(const uint8_t *a, size_t a_stride, size_t n_rows, const uint8_t *b, ptrdiff_t b_stride, size_t k,
                         size_t n, int32_t *sums, size_t sums_stride, const int a_signed, const int flip)
 {
+    const ptrdiff_t ahead = (ptrdiff_t)((AHEAD / n + DEEP - 1) / DEEP * DEEP) * b_stride; /* rows, not the rest of these */
     for (size_t i = 0; i < k; i += DEEP) {
         const uint8_t *from[DEEP]; /* a has zeros from row k on, and some row of b must be read with them */
         for (size_t t = 0; t < DEEP; t++) from[t] = b + (ptrdiff_t)pq_min(i + t, k - 1) * b_stride;
@@ -84,7 +85,7 @@ PQ_INLINE void add_rows(const uint8_t *a, size_t a_stride, size_t n_rows, const 
 #pragma GCC unroll 4
                 for (size_t t = 0; t < 4; t++) {
                     row[t] = flipped(_mm512_maskz_loadu_epi8(here, from[g + t] + j), flip);
-                    _mm_prefetch((const char *)from[g + t] + j + AHEAD_IN_ROWS, _MM_HINT_T1);
+                    _mm_prefetch((const char *)from[g + t] + j + ahead, _MM_HINT_T1);
                 }
                 interleave(row, y + g);
             }
