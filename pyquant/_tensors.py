@@ -8,6 +8,7 @@ JAX's on CuPy's, for which JAX makes them ready and which JAX waits for.
 from __future__ import annotations
 
 import sys
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
@@ -87,11 +88,13 @@ class _Exchange(ExitStack):
         """Parameters stay what they were."""
         return self._taken[id(value)][1] if id(value) in self._taken else value
 
+    @abstractmethod
     def array_of(self, tensor: Any, name: str) -> Array:
-        raise NotImplementedError
+        """An array on the memory of a tensor."""
 
+    @abstractmethod
     def new_tensor(self, array: Array) -> Any:
-        raise NotImplementedError
+        """A tensor on the memory of a result."""
 
     def _imported(self, tensor: Any, place: Any, from_dlpack: Callable[[Any], Array]) -> Array:
         try:
