@@ -231,8 +231,6 @@ def test_linear(gpu):
 
 
 def test_dynamic_linear(gpu):
-    if not hasattr(import_module("pyquant._cuda"), "dynamic_quantize"):
-        pytest.skip("dynamic quantization on a GPU is not there yet")
     rng = np.random.default_rng(9)
     w, on_w = both(rng.standard_normal((30, 70)).astype(np.float32), axis=0)
     x = rng.standard_normal((3, 11, 70)).astype(np.float32)
