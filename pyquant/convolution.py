@@ -14,6 +14,7 @@ from pyquant._backend import host_of
 from pyquant._epilogue import code_bias, epilogue, real_bias
 from pyquant._geometry import channels_last, geometry, numbers
 from pyquant._operands import Operand, floats_input, refuse_overflow
+from pyquant._placement import arrays_of
 from pyquant._tensors import takes_tensors
 from pyquant.array import QuantizedArray, QuantParams
 from pyquant.calibration import calibrate
@@ -116,9 +117,7 @@ def _packed(weight: QuantizedArray, groups: int) -> PackedConvolution:
     ones, zeros = (1, 1), (0, 0)
     g = geometry(shape, weight.shape, False, ones, ones, (zeros, zeros), count, ("x", "weight"))
     packed: PackedConvolution = object.__new__(PackedConvolution)
-    packed._operand = operand._replace(
-        array=host.pack_convolution(g, operand.array, operand.code)
-    )
+    packed._operand = operand._replace(array=host.pack_convolution(g, operand.array, operand.code))
     packed.weight, packed.groups = weight, count
     return packed
 
@@ -238,15 +237,8 @@ def conv2d(
 
 def _host_of(operands: tuple[Any, ...], bias: Any = None) -> ModuleType:
     """Where plain arrays and the codes of quantized ones are, which must be the host."""
-    arrays: list[Any] = []
-    given = [bias]
-    for x in operands:
-        if isinstance(x, QuantizedArray):
-            arrays.append(x.data)
-            given += [x.scale, x.zero_point]
-        elif not isinstance(x, PackedConvolution):
-            arrays.append(x)
-    return host_of(*arrays, given=tuple(given))
+    arrays, given = arrays_of(operands, bias, PackedConvolution)
+    return host_of(*arrays, given=given)
 
 
 def _images(x: Any, x_params: QuantParams | None) -> Operand:

@@ -27,6 +27,7 @@ from pyquant._operands import (
     refuse_multiplier,
     refuse_overflow,
 )
+from pyquant._placement import arrays_of
 from pyquant._tensors import takes_tensors
 from pyquant.array import QuantizedArray, QuantParams
 from pyquant.packed_matrix import PackedMatrix
@@ -253,15 +254,8 @@ def pack(weight: QuantizedArray | npt.ArrayLike, *, transposed: bool = False) ->
 
 def _backend_of(operands: tuple[Any, ...], bias: Any = None) -> ModuleType:
     """Where to compute: where plain arrays and the codes of quantized ones are."""
-    arrays: list[Any] = []
-    given = [bias]
-    for x in operands:
-        if isinstance(x, QuantizedArray):
-            arrays.append(x.data)
-            given += [x.scale, x.zero_point]
-        elif not isinstance(x, PackedMatrix):
-            arrays.append(x)
-    return backend_of(*arrays, given=tuple(given))
+    arrays, given = arrays_of(operands, bias, PackedMatrix)
+    return backend_of(*arrays, given=given)
 
 
 def _check_matrix(shape: tuple[int, ...]) -> None:
