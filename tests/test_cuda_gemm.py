@@ -314,7 +314,7 @@ def broken_pipelines():
         kernels = text.index("#ifdef PQ_A_SIGNED")
         return text[:kernels] + (
             f"PQ_KERNEL {kernel}(const pq_gemm g) {{ PQ_DYNAMIC_SHARED(char, shared); "
-            "Tile<true, true, 16, 128, 16, 32, 128, 3>::run(g, shared); }"
+            "Tile<true, true, 16, 128, 16, 32, 128, 3>::run(g, shared, Matrices()); }"
         )
 
     return cuda_host.library_of(

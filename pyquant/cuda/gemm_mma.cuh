@@ -10,45 +10,34 @@ template <int BK> PQ_DEVICE int swizzled(int row, int chunk)
     return row * BK + 16 * (chunk ^ (row / (128 / BK) & (BK / 16 - 1)));
 }
 
-/* One thread's part in bringing ROWS x BK bytes to shared memory, again and again along K. */
-template <int ROWS, int BK, int THREADS> struct Fetch {
+/* One thread's part in bringing ROWS x BK bytes to shared memory, again and again along K: 16 bytes of every STRIDE-th
+ * row. They arrive in `stage` after deposit and the wait. */
+template <int ROWS, int BK, int THREADS> struct Pieces {
     static constexpr int CHUNKS = BK / 16, STRIDE = THREADS / CHUNKS, COUNT = ROWS / STRIDE;
     static_assert(COUNT * STRIDE == ROWS, "every thread copies as much");
-    const char *source;
-    i64 jump; /* bytes from one of the thread's rows to the next */
-    u32 inside; /* which of them the operand has */
     int row, chunk;
+    u32 inside; /* which of the rows the operand has */
 #if PQ_ARCH < 800
     uint4 held[COUNT];
 #endif
 
-    PQ_DEVICE Fetch from(const void *operand, i64 pitch, int row0, int rows)
+    __device__ __forceinline__ void place(int row0, int rows)
     {
-        Fetch f;
-        f.row = (int)threadIdx.x / CHUNKS;
-        f.chunk = (int)threadIdx.x % CHUNKS;
-        f.source = (const char *)operand + (row0 + f.row) * pitch + 16 * f.chunk;
-        f.jump = STRIDE * pitch;
-        f.inside = 0;
+        row = (int)threadIdx.x / CHUNKS;
+        chunk = (int)threadIdx.x % CHUNKS;
+        inside = 0;
 #pragma unroll
-        for (int i = 0; i < COUNT; i++) f.inside |= (u32)(row0 + f.row + i * STRIDE < rows) << i;
-        return f;
+        for (int i = 0; i < COUNT; i++) inside |= (u32)(row0 + row + i * STRIDE < rows) << i;
     }
-
-    /* Bytes k0 ... k0 + BK of every row, those below `end`; they arrive in `stage` after deposit and the wait. */
-    __device__ __forceinline__ void start(char *stage, int k0, int end)
+    __device__ __forceinline__ void bring(char *stage, int i, const char *p, bool within)
     {
-        const bool within = k0 + 16 * chunk < end;
-#pragma unroll
-        for (int i = 0; i < COUNT; i++) {
-            const bool present = within && (inside >> i & 1);
-            const char *p = source + i * jump + k0;
+        const bool present = within && (inside >> i & 1);
 #if PQ_ARCH >= 800
-            cp_async(stage + swizzled<BK>(row + i * STRIDE, chunk), p, present);
+        cp_async(stage + swizzled<BK>(row + i * STRIDE, chunk), p, present);
 #else
-            held[i] = present ? *(const uint4 *)p : make_uint4(0, 0, 0, 0);
+        (void)stage;
+        held[i] = present ? *(const uint4 *)p : make_uint4(0, 0, 0, 0);
 #endif
-        }
     }
     __device__ __forceinline__ void deposit(char *stage)
     {
@@ -57,6 +46,44 @@ template <int ROWS, int BK, int THREADS> struct Fetch {
 #pragma unroll
         for (int i = 0; i < COUNT; i++) *(uint4 *)(stage + swizzled<BK>(row + i * STRIDE, chunk)) = held[i];
 #endif
+    }
+};
+
+/* The rows of a matrix, one pitch after the other. */
+template <int ROWS, int BK, int THREADS> struct Fetch : Pieces<ROWS, BK, THREADS> {
+    typedef Pieces<ROWS, BK, THREADS> Base;
+    const char *source;
+    i64 jump; /* bytes from one of the thread's rows to the next */
+
+    PQ_DEVICE Fetch from(const void *operand, i64 pitch, int row0, int rows)
+    {
+        Fetch f;
+        f.place(row0, rows);
+        f.source = (const char *)operand + (row0 + f.row) * pitch + 16 * f.chunk;
+        f.jump = Base::STRIDE * pitch;
+        return f;
+    }
+
+    /* Bytes k0 ... k0 + BK of every row, those below `end`. */
+    __device__ __forceinline__ void start(char *stage, int k0, int end)
+    {
+        const bool within = k0 + 16 * this->chunk < end;
+#pragma unroll
+        for (int i = 0; i < Base::COUNT; i++) this->bring(stage, i, source + i * jump + k0, within);
+    }
+};
+
+/* Where A comes from, and how results leave: a matrix with contiguous rows, both. */
+struct Matrices {
+    template <int ROWS, int BK, int THREADS>
+    __device__ __forceinline__ Fetch<ROWS, BK, THREADS> left(const pq_gemm &g, int batch, int row0) const
+    {
+        return Fetch<ROWS, BK, THREADS>::from((const char *)g.a + batch * g.a_batch, g.lda, row0, g.m);
+    }
+    template <int COLUMNS>
+    __device__ __forceinline__ void store(const pq_gemm &g, int *slab, int row0, int column0, int batch) const
+    {
+        store_slab<COLUMNS>(g, slab, row0, column0, batch);
     }
 };
 
@@ -124,7 +151,7 @@ template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE
         return true;
     }
 
-    static __device__ __forceinline__ void run(const pq_gemm &g, char *shared)
+    template <class WHERE> static __device__ __forceinline__ void run(const pq_gemm &g, char *shared, const WHERE &where)
     {
         const int tiles_m = (g.m + BM - 1) / BM, tiles_n = (g.n + BN - 1) / BN, tiles = tiles_m * tiles_n;
         const int split = (int)blockIdx.x % g.splits, number = (int)blockIdx.x / g.splits;
@@ -136,8 +163,7 @@ template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE
         const int pieces = (g.k + BK - 1) / BK;
         const int first = (int)((i64)pieces * split / g.splits);
         const int count = (int)((i64)pieces * (split + 1) / g.splits) - first;
-        Fetch<BM, BK, THREADS> a =
-            Fetch<BM, BK, THREADS>::from((const char *)g.a + batch * g.a_batch, g.lda, row0, g.m);
+        auto a = where.template left<BM, BK, THREADS>(g, batch, row0);
         Fetch<BN, BK, THREADS> b =
             Fetch<BN, BK, THREADS>::from((const char *)g.b + batch * g.b_batch, g.ldb, column0, g.n);
         int acc[MT][NT][4] = {};
@@ -186,7 +212,7 @@ template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE
             for (int i = 0; i < MT * (WN / SLAB); i++) {
                 if (i == s) fill_slab<SLAB>(slab, &acc[i / (WN / SLAB)][i % (WN / SLAB) * (SLAB / 8)]);
             }
-            store_slab<SLAB>(g, slab, row + s / (WN / SLAB) * 16, column + s % (WN / SLAB) * SLAB, batch);
+            where.template store<SLAB>(g, slab, row + s / (WN / SLAB) * 16, column + s % (WN / SLAB) * SLAB, batch);
         }
     }
 };
@@ -198,7 +224,7 @@ template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE
     PQ_KERNEL __launch_bounds__(32 * (BM / WM) * (BN / WN), BLOCKS) gemm_##BM##x##BN(const pq_gemm g)           \
     {                                                                                                          \
         PQ_DYNAMIC_SHARED(char, shared);                                                                       \
-        Tile<PQ_A_SIGNED, PQ_B_SIGNED, BM, BN, WM, WN, BK, STAGES>::run(g, shared);                            \
+        Tile<PQ_A_SIGNED, PQ_B_SIGNED, BM, BN, WM, WN, BK, STAGES>::run(g, shared, Matrices());                \
     }
 #ifdef PQ_A_SIGNED
 #ifdef PQ_SMALL_TILES
