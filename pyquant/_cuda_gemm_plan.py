@@ -46,7 +46,7 @@ def packed(fields: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 
 class Tile(NamedTuple):
-    """A kernel of gemm_mma.cuh."""
+    """A kernel of tile.cuh."""
 
     m: int
     n: int

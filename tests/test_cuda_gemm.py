@@ -311,14 +311,13 @@ def test_a_broken_ring_is_caught(broken_rings, kernel):
 @pytest.fixture(scope="module")
 def broken_pipelines():
     def rename(text, kernel):
-        kernels = text.index("#ifdef PQ_A_SIGNED")
-        return text[:kernels] + (
+        return text.replace("PQ_TILE_CUH", f"PQ_{kernel}_CUH") + (
             f"PQ_KERNEL {kernel}(const pq_gemm g) {{ PQ_DYNAMIC_SHARED(char, shared); "
             "Tile<true, true, 16, 128, 16, 32, 128, 3>::run(g, shared, Matrices()); }"
         )
 
     return cuda_host.library_of(
-        broken("gemm_mma.cuh", BROKEN_PIPELINES, "gemm.cuh", rename), "broken_pipelines"
+        broken("tile.cuh", BROKEN_PIPELINES, "gemm.cuh", rename), "broken_pipelines"
     )
 
 
@@ -333,7 +332,7 @@ def test_a_broken_pipeline_is_caught(broken_pipelines, kernel):
 # ---- addresses, order and choice ----
 
 HOST_FUNCTIONS = """
-#include "gemm_mma.cuh"
+#include "tile.cuh"
 PQ_KERNEL swizzle_64(int *place, i64 rows) {
     for (int i = 0; i < rows * 4; i++) place[i] = swizzled<64>(i / 4, i % 4);
 }

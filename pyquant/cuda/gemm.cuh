@@ -189,8 +189,41 @@ template <int COLUMNS> PQ_DEVICE void fill_slab(int *slab, const int (*c)[4])
     }
 }
 
-/* A warp's slab to the result, rows row0 ... + 15 and columns column0 ... of product `batch`. A lane keeps its four
- * columns from row to row; results of 32 bits leave at once, 16 bytes a lane; narrower ones go back to the slab,
+/* What becomes of a warp's slab, rows row0 ... + 15 and columns column0 ... of product `batch`: a lane keeps its four
+ * columns from row to row, and hands over the results of one row at a time. All lanes of the warp must call; they do it
+ * as often, and for rows and columns too that the product has not. */
+template <int COLUMNS, class TAKE>
+PQ_DEVICE void finish_slab(const pq_gemm &g, const int *slab, int row0, int column0, int batch, const TAKE &take)
+{
+    constexpr int LANES = COLUMNS / 4;
+    const int first = column0 + 4 * (lane_id() % LANES);
+    pq_column columns[4];
+    __syncwarp();
+#pragma unroll
+    for (int j = 0; j < 4; j++) columns[j] = column_of(g, first + j < g.n ? first + j : g.n - 1, batch);
+    for (int r = lane_id() / LANES; r < 16; r += 32 / LANES) {
+        const int m = row0 + r;
+        const pq_row row = row_of(g, m < g.m ? m : g.m - 1, batch);
+        const int4 acc = *(const int4 *)(slab + r * Slab<COLUMNS>::PITCH + first - column0);
+        u32 y[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int sum = corrected(j == 0 ? acc.x : j == 1 ? acc.y : j == 2 ? acc.z : acc.w, row, columns[j]);
+            y[j] = result_of(g, sum, row, columns[j], before_of(g, m, first + j, batch));
+        }
+        take(r, y);
+    }
+}
+
+/* Four neighbours, at an address that is aligned to all of them. */
+PQ_DEVICE void store_four(void *p, const u32 (&y)[4], int size)
+{
+    if (size == 4) *(uint4 *)p = make_uint4(y[0], y[1], y[2], y[3]);
+    else if (size == 2) *(uint2 *)p = make_uint2((y[0] & 0xffff) | y[1] << 16, (y[2] & 0xffff) | y[3] << 16);
+    else *(u32 *)p = (y[0] & 255) | (y[1] & 255) << 8 | (y[2] & 255) << 16 | y[3] << 24;
+}
+
+/* To a result with contiguous rows. 32 bits an element leave at once, 16 bytes a lane; narrower ones go back to the slab,
  * packed at the start of their row, and leave from there, so that stores are 16 bytes too. */
 template <int COLUMNS> PQ_DEVICE void store_slab(const pq_gemm &g, int *slab, int row0, int column0, int batch)
 {
@@ -198,45 +231,23 @@ template <int COLUMNS> PQ_DEVICE void store_slab(const pq_gemm &g, int *slab, in
     const int size = result_size(g.output), place = lane_id() % LANES, column0_lane = column0 + 4 * place;
     char *const c = (char *)g.c + batch * g.c_batch * size;
     const bool wide = (((u64)c | (u64)(g.ldc * size)) & 15) == 0;
-    pq_column columns[4];
-    __syncwarp();
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-        const int n = column0_lane + j;
-        columns[j] = column_of(g, n < g.n ? n : g.n - 1, batch);
-    }
-    for (int r = lane_id() / LANES; r < 16; r += 32 / LANES) {
+    finish_slab<COLUMNS>(g, slab, row0, column0, batch, [&](int r, const u32(&y)[4]) {
         const int m = row0 + r;
-        const pq_row row = row_of(g, m < g.m ? m : g.m - 1, batch);
-        const int4 acc = *(const int4 *)(slab + r * PITCH + 4 * place);
-        const i64 i = m * g.ldc + column0_lane;
-        u32 y[4];
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const int sum = corrected(j == 0 ? acc.x : j == 1 ? acc.y : j == 2 ? acc.z : acc.w, row, columns[j]);
-            y[j] = result_of(g, sum, row, columns[j], before_of(g, m, column0_lane + j, batch));
-        }
-        if (size == 4) {
-            if (m >= g.m) continue;
+        if (size < 4) {
+            __syncwarp(); /* all have read the row that the packed results overwrite */
+            store_four(slab + r * PITCH + place * size, y, size);
+        } else if (m < g.m) {
+            u32 *const to = (u32 *)c + m * g.ldc + column0_lane;
             if (wide && column0_lane + 4 <= g.n) {
-                *(uint4 *)((u32 *)c + i) = make_uint4(y[0], y[1], y[2], y[3]);
-                continue;
+                store_four(to, y, 4);
+                return;
             }
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                if (column0_lane + j < g.n) store_result(c, i + j, y[j], 4);
+                if (column0_lane + j < g.n) to[j] = y[j];
             }
-            continue;
         }
-        __syncwarp(); /* all have read the row that the packed results overwrite */
-        u32 *packed = (u32 *)slab + r * PITCH;
-        if (size == 2) {
-            packed[2 * place] = (y[0] & 0xffff) | y[1] << 16;
-            packed[2 * place + 1] = (y[2] & 0xffff) | y[3] << 16;
-        } else {
-            packed[place] = (y[0] & 255) | (y[1] & 255) << 8 | (y[2] & 255) << 16 | y[3] << 24;
-        }
-    }
+    });
     __syncwarp();
     if (size < 4) {
         const int pieces = COLUMNS * size / 16, width = 16 / size; /* of 16 bytes, in a row; elements in each */
@@ -252,6 +263,40 @@ template <int COLUMNS> PQ_DEVICE void store_slab(const pq_gemm &g, int *slab, in
                 const u32 word = packed[j * size / 4];
                 store_result(c, m * g.ldc + n + j, word >> (8 * (j * size % 4)), size);
             }
+        }
+    }
+    __syncwarp(); /* the slab may be filled again */
+}
+
+/* To images with channels first: rows are their pixels, columns the channels. Results go back to the slab, and a lane
+ * stores four neighbouring pixels at a time. */
+template <int COLUMNS>
+PQ_DEVICE void store_slab_across(const pq_gemm &g, int *slab, int row0, int column0, int batch, u32 pixels,
+                                 Divisor by_pixels, i64 image_step)
+{
+    constexpr int PITCH = Slab<COLUMNS>::PITCH, LANES = COLUMNS / 4;
+    const int size = result_size(g.output);
+    finish_slab<COLUMNS>(g, slab, row0, column0, batch, [&](int r, const u32(&y)[4]) {
+        store_four(slab + r * PITCH + 4 * (lane_id() % LANES), y, 4);
+    });
+    __syncwarp();
+    for (int p = lane_id(); p < 4 * COLUMNS; p += 32) {
+        const int m = row0 + p % 4 * 4, n = column0 + p / 4;
+        const u32 *from = (const u32 *)slab + p % 4 * 4 * PITCH + p / 4;
+        const u32 y[4] = {from[0], from[PITCH], from[2 * PITCH], from[3 * PITCH]};
+        u32 image = (u32)m / by_pixels, pixel = (u32)m - image * pixels;
+        if (m >= g.m || n >= g.n) continue;
+        const i64 channel = batch * g.c_batch + n * g.ldc;
+        char *const to = (char *)g.c + (channel + image * image_step + pixel) * size;
+        if (m + 4 <= g.m && pixel + 4 <= pixels && ((u64)to & (u64)(4 * size - 1)) == 0) {
+            store_four(to, y, size);
+            continue;
+        }
+#pragma unroll
+        for (int j = 0; j < 4; j++, pixel++) {
+            if (m + j >= g.m) break;
+            if (pixel == pixels) pixel = 0, image++;
+            store_result(g.c, channel + image * image_step + pixel, y[j], size);
         }
     }
     __syncwarp(); /* the slab may be filled again */
