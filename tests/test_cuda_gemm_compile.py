@@ -44,9 +44,15 @@ def test_every_pair_of_types_has_its_instruction(pair):
 def test_hopper_uses_its_own_instructions(pair):
     (code,) = instructions(f"gemm_hopper_{pair}_sm_90a", "sm_90a").values()
     assert count(code, f"IGMMA.64x256x32.{types(pair)}") == count(code, "IGMMA") == 4
-    assert count(code, "UTMALDG.3D.MULTICAST") == 2
+    assert count(code, "UTMALDG.3D") == 2 and count(code, "UTMALDG.3D.MULTICAST") == 1
     assert count(code, "USETMAXREG") == 2
     assert count(code, "WARPGROUP.DEPBAR") == 2, "waits that the source does not have"
+    places = [i for i, name in enumerate(code) if name.startswith("IGMMA")]
+    between = code[places[0] : places[-1]]
+    assert count(between, "WARPGROUP", "SYNCS", "MEMBAR", "BRA", "BAR") == 0, "they follow at once"
+    ends = count(code, "UCGABAR_ARV")
+    assert count(code, "MEMBAR.ALL.GPU") == ends, "fences in the ring"
+    assert count(code, "CCTL.IVALL") == ends, "caches emptied in the ring"
 
 
 def test_transposing_moves_words():

@@ -75,9 +75,9 @@ PQ_DEVICE void produce(const pq_gemm &g, const TensorMap *map_a, const TensorMap
             Barrier *full = &shared->full[ring.stage];
             barrier_wait(&shared->empty[ring.stage], ring.parity ^ 1);
             barrier_expect(full, A_BYTES + B_BYTES);
-            load_box(shared->a[ring.stage], map_a, HOPPER_K * i, place.x + HOPPER_M * rank, batch_a, full, 1 << rank);
-            load_box(shared->b[ring.stage] + B_BYTES / CLUSTER * rank, map_b, HOPPER_K * i,
-                     place.y + HOPPER_N / CLUSTER * rank, batch_b, full, (1 << CLUSTER) - 1);
+            load_box(shared->a[ring.stage], map_a, HOPPER_K * i, place.x + HOPPER_M * rank, batch_a, full);
+            load_box_for_both(shared->b[ring.stage] + B_BYTES / CLUSTER * rank, map_b, HOPPER_K * i,
+                              place.y + HOPPER_N / CLUSTER * rank, batch_b, full);
         }
     }
 }
@@ -89,7 +89,7 @@ template <bool SA, bool SB> PQ_DEVICE void consume(const pq_gemm &g, HopperShare
     Ring ring = Ring::start();
     for (Tiles t = Tiles::of(g, cluster_number(), cluster_count()); t.more(); t.next()) {
         const int2 place = t.place();
-        int acc[32][4], before = 0;
+        int acc[HOPPER_N / 8][4] = {}, before = 0; /* zeros, for compilers that serialise products without them */
 #pragma unroll 1
         for (int i = 0; i < pieces; i++, ring.advance()) {
             barrier_wait(&shared->full[ring.stage], ring.parity);
@@ -97,7 +97,7 @@ template <bool SA, bool SB> PQ_DEVICE void consume(const pq_gemm &g, HopperShare
             wgmma_fence();
 #pragma unroll
             for (int k = 0; k < HOPPER_K / 32; k++) {
-                wgmma_64x256x32<SA, SB>(acc, a + k * (32 >> 4), b + k * (32 >> 4), i + k > 0);
+                wgmma_64x256x32<SA, SB>(acc, a + k * (32 >> 4), b + k * (32 >> 4));
             }
             wgmma_commit();
             /* While these run those of the piece before have ended, and both blocks may fill its stage. */

@@ -137,11 +137,15 @@ PQ_DEVICE void barrier_init(Barrier *b, int count)
 }
 /* Before the copy engine and the other block use them; a cluster_sync follows. */
 PQ_DEVICE void barrier_init_done() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
-/* One arrival at the barrier that stands in the same place in block `rank`. */
+/* Arrivals and waits are in the order of the block's memory alone, as those of CUTLASS are: what they hand over is read
+ * by wgmma and written by the copy engine, both complete by then. In the order of the cluster's memory every piece
+ * would cost a fence of the whole device's memory and the first-level cache.
+ *
+ * One arrival at the barrier that stands in the same place in block `rank`. */
 PQ_DEVICE void barrier_arrive(Barrier *b, int rank)
 {
     asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(b)),
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(b)),
                  "r"(rank)
                  : "memory");
 }
@@ -155,7 +159,7 @@ PQ_DEVICE void barrier_expect(Barrier *b, int bytes)
 PQ_DEVICE void barrier_wait(Barrier *b, int parity)
 {
     asm volatile("{\n.reg .pred done;\nagain:\n"
-                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
                  "@!done bra again;\n}" ::"r"(shared_address(b)),
                  "r"(parity)
                  : "memory");
@@ -179,22 +183,36 @@ struct alignas(64) TensorMap {
 #endif
 static_assert(sizeof(TensorMap) == 128, "what cuTensorMapEncodeTiled fills");
 
-/* The box at (batch, row, k), zeros where the tensor has none, to shared memory of the blocks in `blocks` (a bit each),
- * with 16-byte columns exclusive-ored by the row modulo 8; their barriers in the same place are told. */
-PQ_DEVICE void load_box(void *to, const TensorMap *map, int k, int row, int batch, Barrier *barrier, int blocks)
+/* The box at (batch, row, k), zeros where the tensor has none, to shared memory, with 16-byte columns exclusive-ored by
+ * the row modulo 8; the barrier is told. */
+#ifdef PQ_HOST
+PQ_DEVICE void copy_box(int rank, void *to, const TensorMap *map, int k, int row, int batch, Barrier *barrier)
+{
+    pq_copies_underway.push_back({map->data + batch * map->batch_pitch + row * map->pitch + k,
+                                  pq_host_shared[rank] + shared_address(to), map->rows - row, map->k - k, map->pitch,
+                                  map->box_rows, (HostBarrier *)(pq_host_shared[rank] + shared_address(barrier))});
+}
+#endif
+PQ_DEVICE void load_box(void *to, const TensorMap *map, int k, int row, int batch, Barrier *barrier)
 {
 #ifdef PQ_HOST
-    for (int rank = 0; rank < CLUSTER; rank++) {
-        if (!(blocks >> rank & 1)) continue;
-        pq_copies_underway.push_back({map->data + batch * map->batch_pitch + row * map->pitch + k,
-                                      pq_host_shared[rank] + shared_address(to), map->rows - row, map->k - k,
-                                      map->pitch, map->box_rows,
-                                      (HostBarrier *)(pq_host_shared[rank] + shared_address(barrier))});
-    }
+    copy_box(cluster_rank(), to, map, k, row, batch, barrier);
+#else
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 " [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(to)),
+                 "l"(map), "r"(k), "r"(row), "r"(batch), "r"(shared_address(barrier))
+                 : "memory");
+#endif
+}
+/* The same to both blocks, whose barriers in this place are told. */
+PQ_DEVICE void load_box_for_both(void *to, const TensorMap *map, int k, int row, int batch, Barrier *barrier)
+{
+#ifdef PQ_HOST
+    for (int rank = 0; rank < CLUSTER; rank++) copy_box(rank, to, map, k, row, batch, barrier);
 #else
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster"
                  " [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(to)),
-                 "l"(map), "r"(k), "r"(row), "r"(batch), "r"(shared_address(barrier)), "h"((u16)blocks)
+                 "l"(map), "r"(k), "r"(row), "r"(batch), "r"(shared_address(barrier)), "h"((u16)((1 << CLUSTER) - 1))
                  : "memory");
 #endif
 }
@@ -230,14 +248,14 @@ template <int REGISTERS> PQ_DEVICE void fewer_registers()
 #endif
 }
 
-/* c = A B + (accumulate ? c : 0), modulo 2^32, for A (64, 32), B (256, 32) along K: warp w of the four has the rows from
+/* c += A B, modulo 2^32, for A (64, 32), B (256, 32) along K: warp w of the four has the rows from
  * 16 w, and c[j] is columns 8 j ... + 7 of them as in mma_16x8x32. It runs on its own; wgmma_wait<N> waits for all groups
  * but the last N. */
 #ifdef PQ_HOST
 struct HostProduct {
     int (*c)[4];
     u64 a, b;
-    bool accumulate, a_signed, b_signed;
+    bool a_signed, b_signed;
 };
 static std::deque<std::vector<HostProduct>> pq_products[CLUSTER * HOPPER_THREADS]; /* per thread; the last is open */
 
@@ -260,7 +278,6 @@ template <bool SA, bool SB> PQ_DEVICE void multiply_now(const HostProduct &p)
         for (int k = 0; k < 8; k++) b[k] = operand_word(p.b, n, 4 * k);
         for (int j = 0; j < 2; j++) {
             int &c = p.c[i / 2][2 * j + i % 2];
-            if (!p.accumulate) c = 0;
             for (int k = 0; k < 8; k++) c = dp4a<SA, SB>(a[j][k], b[k], c);
         }
     }
@@ -279,11 +296,11 @@ template <int PENDING> PQ_DEVICE void wgmma_wait()
     }
     __syncwarp(); /* the instruction is the whole warp's */
 }
-template <bool SA, bool SB> PQ_DEVICE void wgmma_64x256x32(int (&c)[32][4], u64 a, u64 b, bool accumulate)
+template <bool SA, bool SB> PQ_DEVICE void wgmma_64x256x32(int (&c)[32][4], u64 a, u64 b)
 {
     std::deque<std::vector<HostProduct>> &groups = pq_products[threadIdx.x];
     if (groups.empty()) groups.emplace_back();
-    groups.back().push_back({c, a, b, accumulate, SA, SB});
+    groups.back().push_back({c, a, b, SA, SB});
 }
 #else
 PQ_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -296,7 +313,7 @@ template <int PENDING> PQ_DEVICE void wgmma_wait()
 #define PQ_REGISTERS_4(j) "+r"(c[j][0]), "+r"(c[j][1]), "+r"(c[j][2]), "+r"(c[j][3])
 #define PQ_REGISTERS_16(j) PQ_REGISTERS_4(j), PQ_REGISTERS_4(j + 1), PQ_REGISTERS_4(j + 2), PQ_REGISTERS_4(j + 3)
 #define PQ_WGMMA(ta, tb) \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"                                                      \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                                         \
                  "wgmma.mma_async.sync.aligned.m64n256k32.s32." ta "." tb " {"                                      \
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                           \
                  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                 \
@@ -308,8 +325,8 @@ template <int PENDING> PQ_DEVICE void wgmma_wait()
                  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, %128, %129, p;\n}" \
                  : PQ_REGISTERS_16(0), PQ_REGISTERS_16(4), PQ_REGISTERS_16(8), PQ_REGISTERS_16(12),                 \
                    PQ_REGISTERS_16(16), PQ_REGISTERS_16(20), PQ_REGISTERS_16(24), PQ_REGISTERS_16(28)               \
-                 : "l"(a), "l"(b), "r"((int)accumulate))
-template <bool SA, bool SB> PQ_DEVICE void wgmma_64x256x32(int (&c)[32][4], u64 a, u64 b, bool accumulate)
+                 : "l"(a), "l"(b))
+template <bool SA, bool SB> PQ_DEVICE void wgmma_64x256x32(int (&c)[32][4], u64 a, u64 b)
 {
     if (SA && SB) PQ_WGMMA("s8", "s8");
     if (SA && !SB) PQ_WGMMA("s8", "u8");
