@@ -76,6 +76,7 @@ SKINNY, SMALL = Tile(16, 128, 128, 128, 3), Tile(64, 64, 128, 128, 3)
 SQUARE, LARGE = Tile(128, 128, 128, 64, 4), Tile(128, 256, 256, 64, 4)
 HOPPER = Plan("gemm_hopper", "gemm_128x256_sm_90a", 0, 384, 217_152)
 _MOST_ROWS = 8
+FRONT_WARPS, _FRONT_LOADS = 16, 8  # a block of gemm_front.cuh, and loads of 16 bytes a lane
 
 
 def plan(m: int, n: int, k: int, batches: int, capability: int, processors: int) -> Plan:
@@ -86,7 +87,7 @@ def plan(m: int, n: int, k: int, batches: int, capability: int, processors: int)
     # One warp multiplies two rows of B by all of A: the time is that of reading B, up to the 8 rows
     # for which dp4a keeps up with memory. Warps share rows of B until all processors have work.
     if m <= _MOST_ROWS:
-        rows = next(r for r in (1, 2, 4, 8) if m <= r)
+        rows = _rows_of_kernel(m)
         splits = 1
         while (
             splits < 8 and k >= 4096 * splits and _row_blocks(n, splits, batches) < 2 * processors
@@ -115,6 +116,29 @@ def plan(m: int, n: int, k: int, batches: int, capability: int, processors: int)
         unit, f"gemm_{tile.m}x{tile.n}", tiles * splits, tile.threads, tile.shared(capability),
         splits, tile,
     )  # fmt: skip
+
+
+def plan_of_floats(m: int, n: int, k: int, itemsize: int, processors: int) -> Plan | None:
+    """The kernel that quantizes a float left operand itself; None where two launches are better.
+
+    Every multiprocessor then reads all of A: gemm_front.cuh counts up to which size that pays. `k`
+    is a multiple of 16.
+    """
+    if m > _MOST_ROWS or k == 0 or k * itemsize > _FRONT_LOADS * 512 * (FRONT_WARPS // m):
+        return None
+    pairs = -(-n // 2)
+    # Warps share a pair of rows of B where there are not enough for all, and 2 KB for each.
+    splits = 1
+    while splits < FRONT_WARPS and k >= 4096 * splits and 2 * splits * pairs <= FRONT_WARPS * processors:
+        splits *= 2
+    grid = min(-(-pairs * splits // FRONT_WARPS), processors)
+    return Plan(
+        "gemm_front", f"gemm_front_{_rows_of_kernel(m)}", grid, 32 * FRONT_WARPS, m * k, splits
+    )
+
+
+def _rows_of_kernel(m: int) -> int:
+    return next(r for r in (1, 2, 4, 8) if m <= r)
 
 
 def _row_blocks(n: int, splits: int, batches: int) -> int:

@@ -183,6 +183,16 @@ PQ_DEVICE int warp_sum(int x)
 #endif
 }
 
+/* Ask for 128 bytes, which come to the second-level cache. */
+PQ_DEVICE void prefetch_l2(const void *p)
+{
+#ifdef PQ_HOST
+    (void)p;
+#else
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+#endif
+}
+
 /* What another block wrote: from the second-level cache, past this multiprocessor's own. */
 PQ_DEVICE int4 load_shared_by_blocks(const int4 *p)
 {

@@ -1,0 +1,2 @@
+#define PQ_B_SIGNED true
+#include "gemm_front.cuh"

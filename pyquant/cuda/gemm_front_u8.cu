@@ -1,0 +1,2 @@
+#define PQ_B_SIGNED false
+#include "gemm_front.cuh"
