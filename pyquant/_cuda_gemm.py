@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pyquant import _cpu, _cuda_loader
-from pyquant._cuda_gemm_plan import NOTHING, packed, plan
+from pyquant._cuda_gemm_plan import NOTHING, packed, plan, plan_of_floats
 from pyquant._cuda_rows import PackedCodes, Rows, even_step, launch, rows_along_k, sums_of
 from pyquant._operands import Operand, Result
 
@@ -47,18 +47,64 @@ def matmul(a: Operand, b: Operand, y: Result, block: int) -> int:
         step = even_step(target.shape[:-2], target.strides[:-2])
         if step is None or target.strides[-1] != size:
             target = cupy.empty(target.shape, target.dtype)
-        if a.code not in (_cpu.I8, _cpu.U8):
-            in_rows, a = a.scale is None, _quantized(a)
-            if in_rows and block:  # a row has one scale for all its blocks
-                blocks = -(-a.array.shape[-1] // block)
-                scale: Any = a.scale
-                a = a._replace(
-                    scale=cupy.broadcast_to(scale[..., None], (*scale.shape, blocks))
-                )
-        status = _multiply(a, b, y._replace(array=target), block)
+        y_there = y._replace(array=target)
+        if isinstance(b.array, PackedCodes):
+            beside = b.array.beside
+            b = b._replace(scale=beside(b.scale), zero_point=beside(b.zero_point))
+        status: int = _cpu.OK
+        if block or not _multiply_floats(a, b, y_there):
+            status = _multiply(_with_codes(a, block), b, y_there, block)
         if target is not y.array:
             y.array[...] = target
     return status
+
+
+def _multiply_floats(a: Operand, b: Operand, y: Result) -> bool:
+    """All of it in one launch, where the left operand is a few rows of floats; else False."""
+    x, target = a.array, y.array
+    dynamic, grid = a.scale is None, a.grid
+    if a.code not in (_cpu.F32, _cpu.F16, _cpu.BF16) or (x.ndim, target.ndim) != (2, 2):
+        return False
+    (m, depth), n = x.shape, target.shape[1]
+    k = -(-depth // 16) * 16
+    chosen = plan_of_floats(m, n, k, x.itemsize, _device(target.device.id)[1])
+    unsigned = grid is not None and grid.qmin >= 0
+    most = _farthest(a._replace(code=_cpu.U8 if unsigned else _cpu.I8)) * _farthest(b)
+    if chosen is None or (y.code != _cpu.I32 and k * most > _INT32_MAX):
+        return False
+    (right,), (b_sum,) = _right_parts(b, depth, 0)
+    left = Rows(x, x.data.ptr, 1, m, depth, k, x.strides[0], 0, True)
+    if unsigned and a.zero_point is None:
+        a = a._replace(zero_point=np.int32(0))  # which is not that of the codes that are made
+    kept: list[Any] = []
+    g = _described(left, right, a, b, y, kept)
+    if dynamic:
+        g["a_scale"] = 0, 1, 0, 0, 1
+    if a.zero_point is not None and b_sum is not None:
+        g["b_sum"] = _vector(b_sum[0], kept)
+    g["splits"] = chosen.splits
+    qmin, qmax = (-127, 127) if grid is None else (grid.qmin, grid.qmax)
+    lowered = 128 if unsigned else 0
+    _cuda_loader.kernel(f"{chosen.unit}_{right.name}", chosen.name)(
+        (chosen.grid,), (chosen.block,),
+        (packed(g), _OUTPUTS[a.code], int(dynamic), qmin - lowered, qmax - lowered, lowered),
+        shared_mem=chosen.shared,
+    )  # fmt: skip
+    return True
+
+
+def _with_codes(a: Operand, block: int) -> Operand:
+    """A left operand of codes; those of floats are made, in one launch."""
+    import cupy
+
+    if a.code in (_cpu.I8, _cpu.U8):
+        return a
+    in_rows, a = a.scale is None, _quantized(a)
+    if in_rows and block:  # a row has one scale for all its blocks
+        blocks = -(-a.array.shape[-1] // block)
+        scale: Any = a.scale
+        a = a._replace(scale=cupy.broadcast_to(scale[..., None], (*scale.shape, blocks)))
+    return a
 
 
 def _quantized(a: Operand) -> Operand:
@@ -98,9 +144,6 @@ def _multiply(a: Operand, b: Operand, y: Result, block: int) -> int:
     import cupy
 
     k = a.array.shape[-1]
-    if isinstance(b.array, PackedCodes):
-        beside = b.array.beside
-        b = b._replace(scale=beside(b.scale), zero_point=beside(b.zero_point))
     right, sums = _right_parts(b, k, block)
     most = _farthest(a) * _farthest(b)
     if block == 0:

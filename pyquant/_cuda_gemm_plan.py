@@ -129,7 +129,11 @@ def plan_of_floats(m: int, n: int, k: int, itemsize: int, processors: int) -> Pl
     pairs = -(-n // 2)
     # Warps share a pair of rows of B where there are not enough for all, and 2 KB for each.
     splits = 1
-    while splits < FRONT_WARPS and k >= 4096 * splits and 2 * splits * pairs <= FRONT_WARPS * processors:
+    while (
+        splits < FRONT_WARPS
+        and k >= 4096 * splits
+        and 2 * splits * pairs <= FRONT_WARPS * processors
+    ):
         splits *= 2
     grid = min(-(-pairs * splits // FRONT_WARPS), processors)
     return Plan(

@@ -1,7 +1,7 @@
 """Do the matrix kernels use the matrix units, and feed them as they are meant to?"""
 
 import pytest
-from cuda_build import DISASSEMBLED, count, instructions
+from cuda_build import DISASSEMBLED, count, instructions, resources
 
 PAIRS = ["i8i8", "i8u8", "u8i8", "u8u8"]
 OF_TYPE = {"i8": "S8", "u8": "U8"}
@@ -53,6 +53,19 @@ def test_hopper_uses_its_own_instructions(pair):
     ends = count(code, "UCGABAR_ARV")
     assert count(code, "MEMBAR.ALL.GPU") == ends, "fences in the ring"
     assert count(code, "CCTL.IVALL") == ends, "caches emptied in the ring"
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_floats_are_quantized_and_multiplied_in_one_kernel(arch):
+    """Eight loads of A for each type of floats, and codes that come from shared memory."""
+    for name, code in instructions("gemm_front_i8", arch).items():
+        rows = int(name.rpartition("_")[2])
+        ahead = 2 if rows > 4 else 4
+        assert count(code, "LDG", width="128") >= 3 * 8 + 2 * ahead, name
+        assert count(code, "LDS", width="128") >= rows * ahead, name
+        assert count(code, "IDP.4A.S8.S8") >= 2 * 4 * rows * ahead, name
+        assert count(code, "CCTL") >= 1, name  # memory is asked for B ahead
+        assert resources("gemm_front_i8", arch)[name]["REG"] <= 128, name
 
 
 def test_transposing_moves_words():

@@ -1,11 +1,12 @@
 """Products of CuPy arrays end to end on the stand-in: the CPU's bits, and nothing fetched."""
 
 import itertools
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from unittest import mock
 
 import cuda_host
+import ml_dtypes
 import numpy as np
 import pytest
 import standin_cupy
@@ -238,6 +239,78 @@ def test_dynamic_linear(gpu):
         with standin_cupy.nothing_fetched():
             y = pq.linear(array(x), weight)
         same(y, pq.linear(x, w))
+
+
+@contextmanager
+def launches():
+    """The kernels that run, by name."""
+    seen = []
+    before = _cuda_loader._load
+
+    def load(device, unit, name):
+        kernel = before(device, unit, name)
+
+        def call(*args, **kwargs):
+            seen.append(name)
+            kernel(*args, **kwargs)
+
+        return call
+
+    with mock.patch.object(_cuda_loader, "_load", load), mock.patch.dict(_cuda_loader._kernels):
+        _cuda_loader._kernels.clear()
+        yield seen
+
+
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 5, 8, 9, 20])
+def test_few_rows_of_floats_take_one_launch_and_more_take_two(gpu, m):
+    rng = np.random.default_rng(m)
+    w, on_w = both(rng.standard_normal((30, 80)).astype(np.float32), axis=0)
+    packed = pq.pack(on_w, transposed=True)
+    for dtype, params in itertools.product(FLOATS, (None, "int8", "uint8", "int4", "uint3")):
+        x = rng.standard_normal((m, 80)).astype(np.float32)
+        if params is not None:
+            scheme = "affine" if params.startswith("u") else "symmetric"
+            params = pq.calibrate(x, dtype=params, scheme=scheme)
+        x = x.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+        host = pq.linear(x, w, x_params=params)
+        with standin_cupy.nothing_fetched(), launches() as seen:
+            y = pq.linear(array(x), packed, x_params=params)
+        same(y, host)
+        fused = m <= 8 and dtype != "float64"
+        assert len(seen) == (1 if fused else 2)
+        assert seen[-1].startswith("gemm_front_") == fused
+        with mock.patch.object(import_module("pyquant._cuda_gemm"), "plan_of_floats", nothing):
+            same(pq.linear(array(x), packed, x_params=params), host)
+
+
+def nothing(*_):
+    return None
+
+
+def test_rows_that_are_not_finite_have_no_scale(gpu):
+    rng = np.random.default_rng(11)
+    w, on_w = both(rng.standard_normal((9, 33)).astype(np.float32), axis=0)
+    x = rng.standard_normal((4, 33)).astype(np.float32)
+    bad = x.copy()
+    bad[1, 32], bad[2, 0] = np.inf, np.nan
+    wanted = pq.linear(x, w)
+    wanted[1:3] = np.nan
+    np.testing.assert_array_equal(pq.linear(array(bad), on_w).get(), wanted)
+
+
+def test_rows_of_floats_in_any_layout(gpu):
+    rng = np.random.default_rng(12)
+    w, on_w = both(rng.standard_normal((21, 50)).astype(np.float32), axis=0)
+    x = rng.standard_normal((6, 50)).astype(np.float32)
+    bias = rng.standard_normal(21).astype(np.float32)
+    for one in (*layouts(x), x[::-1], np.broadcast_to(x[2], x.shape), x.reshape(2, 3, 50), x[0]):
+        there = standin_cupy.ndarray._of(one)
+        same(pq.linear(there, on_w, bias, relu=True), pq.linear(one, w, bias, relu=True))
+    out = pq.QuantParams(0.3, 5, "int8")
+    same(pq.linear(array(x), on_w, out_params=out).data, pq.linear(x, w, out_params=out).data)
 
 
 def test_beyond_int32(gpu):

@@ -132,7 +132,7 @@ template <bool SB, int ROWS> PQ_DEVICE void multiply_floats(const pq_gemm &g, co
 }
 
 #define PQ_FRONT(ROWS)                                                                                         \
-    PQ_KERNEL __launch_bounds__(32 * FRONT_WARPS)                                                               \
+    PQ_KERNEL __launch_bounds__(32 * FRONT_WARPS, 1)                                                            \
         gemm_front_##ROWS(const pq_gemm g, i64 type, i64 dynamic, i64 qmin, i64 qmax, i64 lowered)              \
     {                                                                                                          \
         const pq_front how = {(int)type, (int)dynamic, (int)qmin, (int)qmax, (int)lowered};                     \
