@@ -61,7 +61,8 @@ def matmul(a: Operand, b: Operand, y: Result, block: int) -> int:
 
 def _multiply_floats(a: Operand, b: Operand, y: Result) -> bool:
     """All of it in one launch, where the left operand is a few rows of floats; else False."""
-    x, target = a.array, y.array
+    x: Any = a.array
+    target: Any = y.array
     dynamic, grid = a.scale is None, a.grid
     if a.code not in (_cpu.F32, _cpu.F16, _cpu.BF16) or (x.ndim, target.ndim) != (2, 2):
         return False
@@ -74,13 +75,13 @@ def _multiply_floats(a: Operand, b: Operand, y: Result) -> bool:
         return False
     (right,), (b_sum,) = _right_parts(b, depth, 0)
     left = Rows(x, x.data.ptr, 1, m, depth, k, x.strides[0], 0, True)
-    if unsigned and a.zero_point is None:
-        a = a._replace(zero_point=np.int32(0))  # which is not that of the codes that are made
     kept: list[Any] = []
     g = _described(left, right, a, b, y, kept)
     if dynamic:
         g["a_scale"] = 0, 1, 0, 0, 1
-    if a.zero_point is not None and b_sum is not None:
+    if unsigned:  # its codes are made 128 lower, where 0 is none that can be left out
+        g["a_zero"] = *g["a_zero"][:-1], 1
+    if g["a_zero"][-1] and b_sum is not None:
         g["b_sum"] = _vector(b_sum[0], kept)
     g["splits"] = chosen.splits
     qmin, qmax = (-127, 127) if grid is None else (grid.qmin, grid.qmax)
