@@ -2,7 +2,8 @@
 
 Operands and results are taken in rotation from more memory than the second-level cache has, and
 what is timed is the replay of a CUDA graph where the contender can be captured, so that Python's
-part is not measured; a name with a star was timed by events around plain calls.
+part is not measured; a name with a star was timed by events around plain calls. "pyquant linear"
+quantizes its rows of floats first, "pyquant to float32" is the same product of codes.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from pyquant import ops
 
 CUBES = [1024, 2048, 4096, 8192]
 LAYERS = [
-    (m, n, k) for m in (1, 16, 128, 2048) for n, k in ((4096, 4096), (11008, 4096), (4096, 11008))
+    (m, n, k)
+    for m in (1, 8, 16, 128, 2048)
+    for n, k in ((4096, 4096), (11008, 4096), (4096, 11008))
 ]
+MOST_ROWS_OF_FLOATS = 128
 PEERS = ("cuBLASLt", "torch._int_mm")  # those that the targets name
 BARE, FUSED = 1.0, 1.1
 CACHES = 3  # times the second-level cache that is gone through before a buffer comes again
@@ -130,11 +134,19 @@ def _pyquant(shape: Shape) -> dict[str, Use]:
         for b in shape.b
     ]
     inputs = [pq.QuantizedArray(a, pq.QuantParams(0.02)) for a in shape.a]
-    return {
+    uses: dict[str, Use] = {
         "pyquant packed": lambda i: ops.matmul_integer(shape.a[i], packed[i], out=shape.c[i]),
         "pyquant": lambda i: ops.matmul_integer(shape.a[i], shape.b[i].T, out=shape.c[i]),
         "pyquant to float32": lambda i: pq.matmul(inputs[i], weights[i]),
     }
+
+    def linear(dtype: str) -> Use:
+        floats = [a.astype(dtype) for a in shape.a]
+        return lambda i: pq.linear(floats[i], weights[i])
+
+    if shape.m <= MOST_ROWS_OF_FLOATS:
+        uses |= {f"pyquant linear, {dtype}": linear(dtype) for dtype in ("float32", "float16")}
+    return uses
 
 
 def _cublas(shape: Shape) -> dict[str, Use]:

@@ -129,13 +129,39 @@ def test_blocks_along_k(cp, block):
         np.testing.assert_array_equal(pq.matmul(on_a, right).get(), host)
 
 
-def test_linear_quantizes_on_the_way(cp):
+def same_bits(y, host):
+    np.testing.assert_array_equal(y.get().view(f"u{host.itemsize}"), host.view(f"u{host.itemsize}"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("k", [1, 15, 16, 17, 200, 4101, 16384])
+def test_linear_quantizes_on_the_way(cp, dtype, k):
+    """Few rows in one launch, more in two, and both as the CPU."""
+    rng = np.random.default_rng(k)
+    w = pq.quantize(rng.standard_normal((301, k)).astype(np.float32), axis=0)
+    on_w = pq.QuantizedArray(cp.asarray(w.data), w.params)
+    packed = pq.pack(on_w, transposed=True)
+    for m in (*range(1, 10), 20, 200):
+        x = (rng.standard_normal((m, k)) * 10.0 ** rng.integers(-3, 3, (m, 1))).astype(dtype)
+        x[rng.integers(m)] = 0
+        there = cp.asarray(x)
+        same_bits(pq.linear(there, packed), pq.linear(x, w))
+        same_bits(pq.linear(there[::-1], on_w, relu=True), pq.linear(x[::-1], w, relu=True))
+        for grid, scheme in (("int8", "symmetric"), ("uint8", "affine"), ("uint4", "affine")):
+            static = pq.calibrate(x, dtype=grid, scheme=scheme)
+            y = pq.linear(there, packed, x_params=static)
+            same_bits(y, pq.linear(x, w, x_params=static))
+
+
+def test_rows_that_are_not_finite_stay_apart(cp):
     rng = np.random.default_rng(1)
-    w = pq.quantize(rng.standard_normal((300, 200)).astype(np.float32), axis=0)
-    on_w = pq.pack(pq.QuantizedArray(cp.asarray(w.data), w.params), transposed=True)
-    for m in (1, 8, 20, 200):
-        x = rng.standard_normal((m, 200)).astype(np.float32)
-        np.testing.assert_array_equal(pq.linear(cp.asarray(x), on_w).get(), pq.linear(x, w))
+    w = pq.quantize(rng.standard_normal((300, 2000)).astype(np.float32), axis=0)
+    packed = pq.pack(pq.QuantizedArray(cp.asarray(w.data), w.params), transposed=True)
+    for m in (4, 12):
+        x = rng.standard_normal((m, 2000)).astype(np.float32)
+        wanted = pq.linear(x, w)
+        x[1, 1999], x[2, 0], wanted[1:3] = np.inf, np.nan, np.nan
+        np.testing.assert_array_equal(pq.linear(cp.asarray(x), packed).get(), wanted)
 
 
 def test_sums_beyond_int32(cp):
