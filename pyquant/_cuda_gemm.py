@@ -18,6 +18,7 @@ from pyquant._operands import Operand, Result
 _INT32_MAX = (1 << 31) - 1
 
 _TENSOR_MAP = np.dtype("V128")
+_PROCESSORS = 16  # cudaDevAttrMultiProcessorCount
 
 _OUTPUTS = {
     _cpu.I32: 0, _cpu.F32: 1, _cpu.F16: 2, _cpu.BF16: 3,
@@ -31,8 +32,8 @@ def _device(number: int) -> tuple[int, int]:
     """Compute capability, 90 for 9.0, and multiprocessors."""
     import cupy
 
-    device = cupy.cuda.Device(number)
-    return int(device.compute_capability), int(device.attributes["MultiProcessorCount"])
+    processors = cupy.cuda.runtime.deviceGetAttribute(_PROCESSORS, number)
+    return int(cupy.cuda.Device(number).compute_capability), int(processors)
 
 
 def matmul(a: Operand, b: Operand, y: Result, block: int) -> int:
@@ -218,7 +219,10 @@ def _product(
     kept: list[Any] = []
     g = _described(left, right, a, b, y, kept)
     m, n = target.shape[-2:]
-    chosen = plan(m, n, left.k, g["batches"], *_device(device))
+    capability, processors = _device(device)
+    if capability == 90 and not _cuda_loader.compiles(_hopper(left, right)):
+        capability = 89
+    chosen = plan(m, n, left.k, g["batches"], capability, processors)
     in_passing = chosen.unit == "gemm_rows"
     if a.zero_point is not None and (b_sum is not None or not in_passing):
         b_sum = sums_of(right) if b_sum is None else b_sum
@@ -229,7 +233,7 @@ def _product(
     unit = f"{chosen.unit}_{left.name}{right.name}"
     if chosen.unit == "gemm_hopper":
         maps = _tensor_map(left), _tensor_map(right)
-        kernel = _cuda_loader.kernel(f"{unit}_sm_90a", chosen.name)
+        kernel = _cuda_loader.kernel(_hopper(left, right), chosen.name)
         kernel((chosen.grid,), (chosen.block,), (*maps, packed(g)), shared_mem=chosen.shared)
         return
     if chosen.splits > 1 and chosen.tile is not None:
@@ -239,6 +243,10 @@ def _product(
         g["partial"], g["done"] = partial.data.ptr, done.data.ptr
     kernel = _cuda_loader.kernel(unit, chosen.name)
     kernel((chosen.grid,), (chosen.block,), (packed(g),), shared_mem=chosen.shared)
+
+
+def _hopper(left: Rows, right: Rows) -> str:
+    return f"gemm_hopper_{left.name}{right.name}_sm_90a"
 
 
 def _described(

@@ -30,6 +30,8 @@ OPTIONS = (
 )
 _INCLUDE = re.compile(r'#include "([\w.]+)"$')
 _FOR_ONE_ARCHITECTURE = re.compile(r"_(sm_\d+[af])$")
+_MIXED_SIGNS = re.compile(r"gemm_hopper_(i8u8|u8i8)_")
+_OLDEST = 75  # compute capability of Turing, whose matrix instructions the kernels need
 _DYNAMIC_SHARED_LIMIT = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _STATIC_SHARED = 1  # CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES
 _SHARED_BY_OPTING_IN = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
@@ -130,7 +132,7 @@ def _nvrtc() -> Any:
 
 
 def compile(unit: str, arch: str) -> bytes:
-    """The machine code of a unit for "sm_90" and the like."""
+    """The machine code of a unit for "sm_90" and the like; for "compute_90", PTX."""
     nvrtc = _nvrtc()
     program = nvrtc.createProgram(source(unit), f"{unit}.cu", (), ())
     try:
@@ -142,8 +144,9 @@ def compile(unit: str, arch: str) -> bytes:
             raise RuntimeError(
                 f"NVRTC {version} did not compile {unit}.cu for {arch}: {error}\n{log}"
             ) from None
-        # CuPy takes the last byte for a terminating zero; it is one, and the file needs it.
-        return bytes(nvrtc.getCUBIN(program)) + b"\0"
+        # CuPy takes the last byte for a terminating zero; it is one, and both forms need it.
+        made = nvrtc.getPTX if arch.startswith("compute_") else nvrtc.getCUBIN
+        return bytes(made(program)) + b"\0"
     finally:
         nvrtc.destroyProgram(program)
 
@@ -196,6 +199,32 @@ def architecture(unit: str, capability: str) -> str:
     return match[1] if match else f"sm_{capability}"
 
 
+def understood(arch: str) -> str:
+    """The architecture, or what NVRTC makes for it where the device is newer than NVRTC.
+
+    That is the code of the nearest older relative, which runs there too, or else PTX, which the
+    driver translates.
+    """
+    nvrtc, device = _nvrtc(), int(arch[3:].rstrip("af"))
+    if device < _OLDEST:
+        raise RuntimeError(
+            f"arrays on a GPU need compute capability {_OLDEST / 10} or newer, not {device / 10}"
+        )
+    older = [known for known in nvrtc.getSupportedArchs() if known <= device]
+    if not older:
+        version = ".".join(map(str, nvrtc.getVersion()))
+        raise RuntimeError(f"NVRTC {version} does not compile for compute capability {device / 10}")
+    nearest = max(older)
+    if nearest == device:
+        return arch
+    return f"sm_{nearest}" if nearest // 10 == device // 10 else f"compute_{nearest}"
+
+
+def compiles(unit: str) -> bool:
+    """Does NVRTC know its instructions? Hopper's products of mixed signs came with CUDA 12.4."""
+    return _MIXED_SIGNS.match(unit) is None or _nvrtc().getVersion() >= (12, 4)
+
+
 def kernel(unit: str, name: str) -> Kernel:
     """A kernel on CuPy's current device, to be called with (grid, block, args, shared_mem=0).
 
@@ -215,7 +244,7 @@ def _module(device: int, unit: str) -> Any:
 
     module = _modules.get((device, unit))
     if module is None:
-        arch = architecture(unit, cupy.cuda.Device(device).compute_capability)
+        arch = understood(architecture(unit, cupy.cuda.Device(device).compute_capability))
         module = cupy.cuda.Module()
         module.load(cubin(unit, arch))
         _modules[device, unit] = module
@@ -244,6 +273,7 @@ def warmup() -> None:
     device = cupy.cuda.runtime.getDevice()
     capability = cupy.cuda.Device(device).compute_capability
     for unit in units():
-        if architecture(unit, capability).rstrip("af") == f"sm_{capability}":
+        runs = architecture(unit, capability).rstrip("af") == f"sm_{capability}"
+        if runs and compiles(unit):
             with _lock:
                 _module(device, unit)

@@ -320,7 +320,6 @@ class Device:
         self.id = _devices[-1] if device is None else int(device)
 
     compute_capability = "90"
-    attributes = property(lambda self: {"MultiProcessorCount": 132})
 
     def __enter__(self) -> "Device":
         _devices.append(self.id)
@@ -340,8 +339,9 @@ class CUDARuntimeError(RuntimeError):
 
 
 runtime = types.SimpleNamespace(
-    getDevice=lambda: _devices[-1], getDeviceCount=lambda: 2, CUDARuntimeError=CUDARuntimeError
-)
+    getDevice=lambda: _devices[-1], getDeviceCount=lambda: 2, CUDARuntimeError=CUDARuntimeError,
+    deviceGetAttribute=lambda attribute, device: {16: 132}[attribute],
+)  # fmt: skip
 cuda = types.SimpleNamespace(
     Device=Device, Stream=Stream, get_current_stream=get_current_stream, runtime=runtime
 )
@@ -377,6 +377,7 @@ def installed():
             mock.patch.object(_cuda_loader, "_kernels", {}),
             mock.patch.object(_cuda_loader, "_usable", True),
             mock.patch.object(_cuda_loader, "_load", _host_kernel),
+            mock.patch.object(_cuda_loader, "compiles", lambda unit: True),
             mock.patch.dict(_backend.PLAIN, clear=True),
         ):
             yield

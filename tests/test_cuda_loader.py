@@ -171,6 +171,46 @@ def test_architecture(unit, capability, arch):
     assert _cuda_loader.architecture(unit, capability) == arch
 
 
+def compiler(monkeypatch, version, *known):
+    """An NVRTC of this version that knows these architectures."""
+    nvrtc = SimpleNamespace(getVersion=lambda: version, getSupportedArchs=lambda: known)
+    monkeypatch.setattr(_cuda_loader, "_nvrtc", lambda: nvrtc)
+
+
+@pytest.mark.parametrize("arch, compiled_for", [
+    ("sm_75", "sm_75"), ("sm_90", "sm_90"), ("sm_90a", "sm_90a"), ("sm_87", "sm_86"),
+    ("sm_103", "sm_100"), ("sm_121", "compute_100"), ("sm_110", "compute_100"),
+])  # fmt: skip
+def test_a_device_that_is_newer_than_the_compiler(monkeypatch, arch, compiled_for):
+    """A relative's machine code runs on it, and PTX on every newer one."""
+    compiler(monkeypatch, (12, 8), 50, 70, 75, 80, 86, 89, 90, 100)
+    assert _cuda_loader.understood(arch) == compiled_for
+
+
+def test_devices_that_are_too_old_are_refused(monkeypatch):
+    compiler(monkeypatch, (12, 8), 50, 70, 75, 80)
+    with pytest.raises(RuntimeError, match=r"need compute capability 7\.5 or newer, not 7\.0"):
+        _cuda_loader.understood("sm_70")
+    compiler(monkeypatch, (15, 0), 80, 90)
+    with pytest.raises(RuntimeError, match=r"NVRTC 15\.0 does not compile for .* 7\.5"):
+        _cuda_loader.understood("sm_75")
+
+
+def test_ptx_for_a_driver_to_translate():
+    need_nvrtc()
+    text = _cuda_loader.compile(UNIT, "compute_90")
+    assert b".target sm_90" in text and text.endswith(b"\0")
+    assert b"pack_4" in text
+
+
+def test_mixed_signs_on_hopper_need_a_compiler_that_knows_them(monkeypatch):
+    for version, known in (((12, 3), False), ((12, 4), True), ((13, 0), True)):
+        compiler(monkeypatch, version, 90)
+        assert _cuda_loader.compiles("gemm_hopper_i8u8_sm_90a") is known
+        assert _cuda_loader.compiles("gemm_hopper_i8i8_sm_90a")
+        assert _cuda_loader.compiles("gemm_mma_i8u8")
+
+
 def test_without_cupy_one_sentence_names_the_extras():
     hide = "import sys; sys.modules['cupy'] = None\nfrom pyquant import _cuda_loader as l\n"
     for call in ("l.require()", "l.kernel('bits', 'pack_4')", "l.warmup()"):
@@ -234,6 +274,7 @@ class FakeDriver:
         monkeypatch.setattr(_cuda_loader, "_modules", {})
         monkeypatch.setattr(_cuda_loader, "_usable", None)
         monkeypatch.setattr(_cuda_loader, "cubin", lambda unit, arch: f"{unit} {arch}")
+        compiler(monkeypatch, (13, 0), 75, 80, 90, 100, 120)
 
 
 def test_kernels_are_loaded_once_a_device(monkeypatch):

@@ -359,3 +359,22 @@ def test_same_names_and_arguments_as_on_the_cpu(gpu):
     for part in packed.body:
         name = part.name if isinstance(part, ast.FunctionDef) else part.target.id
         assert hasattr(made, name), name
+
+
+def test_mixed_signs_without_a_compiler_that_knows_them_on_hopper(gpu, monkeypatch):
+    """Tiles of mma.sync take their place."""
+    gpu(90, 2)
+    rng, loaded = np.random.default_rng(31), []
+    load = _cuda_loader._load
+
+    def noted(device, unit, name):
+        loaded.append(unit)
+        return load(device, unit, name)
+
+    monkeypatch.setattr(_cuda_loader, "_load", noted)
+    a, b = codes(rng, (200, 32), True), codes(rng, (32, 40), False)
+    ops.matmul_integer(array(a), array(b))
+    assert loaded[-1] == "gemm_hopper_i8u8_sm_90a"
+    monkeypatch.setattr(_cuda_loader, "compiles", lambda unit: "hopper" not in unit)
+    same(ops.matmul_integer(array(a), array(b)), ops.matmul_integer(a, b))
+    assert loaded[-1].endswith("i8u8") and "hopper" not in loaded[-1]
