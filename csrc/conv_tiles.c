@@ -51,7 +51,7 @@ static void column_terms(const pq_conv_job *j, const pq_packed_matrix *m, size_t
 {
     const size_t width = (size_t)j->g->columns;
     const int32_t *const sums = m->sums + chunk * m->panels * width + n0;
-    const uint32_t length = (uint32_t)pq_chunk_length(&j->chunks, chunk);
+    const uint32_t length = (uint32_t)pq_chunk_at(&j->chunks, chunk).length;
     const pq_result *const y = &j->v->y;
     const int32_t *const bias =
         y->bias && y->type != PQ_F32 && !j->wide && chunk == 0 ? (const int32_t *)y->bias + output : NULL;
@@ -71,7 +71,7 @@ static void multiply(const pq_conv_job *j, const pq_conv_space *s, const char *a
     int32_t column[PQ_TILE_COLUMNS];
     for (size_t c = 0; c < j->chunks.count; c++) {
         const size_t done = c * j->chunks.padded;
-        const size_t groups = pq_parts(pq_chunk_length(&j->chunks, c), (size_t)j->g->depth);
+        const size_t groups = pq_parts(pq_chunk_at(&j->chunks, c).length, (size_t)j->g->depth);
         column_terms(j, m, n0, columns, c, output, column);
         const int32_t *const row = s->sums && !j->w_zeros_vary ? s->sums + c * j->block : NULL;
         for (size_t t = 0; t < tiles; t++) { /* shared out evenly: 16 are 8 and 8, not 12 and 4 */
@@ -87,13 +87,7 @@ static void multiply(const pq_conv_job *j, const pq_conv_space *s, const char *a
                     *acc = (int32_t)((uint32_t)*acc - (uint32_t)w_zero(j, output + i) * sum);
                 }
             }
-        if (j->wide)
-            for (size_t r = 0; r < pixels; r++)
-                for (size_t i = 0; i < columns; i++) {
-                    int64_t *const sum = s->wide + r * width + i;
-                    const int32_t *const bias = j->v->y.type == PQ_F32 ? NULL : (const int32_t *)j->v->y.bias;
-                    *sum = (c > 0 ? *sum : bias ? bias[output + i] : 0) + s->acc[r * width + i];
-                }
+        if (s->wide) pq_widen_tile(s->acc, width, pixels, columns, c > 0, s->wide);
     }
 }
 
@@ -103,7 +97,7 @@ static void row_terms(const pq_conv_job *j, const pq_conv_space *s, const char *
     for (size_t c = 0; c < j->chunks.count; c++)
         for (size_t p = 0; p < pixels; p++) {
             const uint32_t sum = sum_of(a + (p * a_stride + c * j->chunks.padded) * j->a_size, j->g->a,
-                                        pq_chunk_length(&j->chunks, c));
+                                        pq_chunk_at(&j->chunks, c).length);
             s->sums[c * j->block + p] = (int32_t)(j->w_zeros_vary ? sum : 0u - (uint32_t)j->w_zero * sum);
         }
 }

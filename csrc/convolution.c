@@ -42,7 +42,7 @@ pq_status pq_check_shape(const pq_convolution_shape *s)
         good = multiplied(&reach, s->kernel[i]) && multiplied(&x, s->size[i] + s->before[i] + s->after[i]) &&
                multiplied(&w, s->kernel[i]) && multiplied(&y, pq_larger(pq_convolution_size(s, i), 1));
     }
-    good = good && w < PQ_LARGEST_K && multiplied(&w, pq_larger(s->outputs, 1));
+    good = good && multiplied(&w, pq_larger(s->outputs, 1));
     return good ? PQ_OK : PQ_ERROR_ARGUMENT;
 }
 
@@ -102,17 +102,16 @@ void pq_finish_pixels(const pq_conv_job *j, const pq_conv_space *s, const int32_
     const pq_epilogue *const e = &j->epilogue;
     char *const to = (char *)y->data + ((ptrdiff_t)image * j->v->y_image_stride + (ptrdiff_t)first * y->row_stride +
                                         (ptrdiff_t)n0 * y->column_stride) * (ptrdiff_t)e->size;
-    if (j->wide) {
-        pq_end_tile_wide(e, s->wide, stride, 0, n0, pixels, columns, to);
-    } else if (y->column_stride == 1 && y->row_stride >= 0) {
-        pq_end_tile(e, acc, stride, 0, n0, pixels, columns, to);
+    const pq_sums sums = {acc, s->wide, stride};
+    if (y->column_stride == 1 && y->row_stride >= 0) {
+        pq_end_tile(e, sums, 0, n0, pixels, columns, to);
     } else if (y->type == PQ_I32) {
         pq_scatter_tile(acc, stride, 4, pixels, columns, to, y->row_stride, y->column_stride);
     } else { /* finished with channels last, then turned round */
         pq_epilogue last = *e;
         last.y.row_stride = (ptrdiff_t)columns;
         last.y.column_stride = 1;
-        pq_end_tile(&last, acc, stride, 0, n0, pixels, columns, s->codes);
+        pq_end_tile(&last, sums, 0, n0, pixels, columns, s->codes);
         if (e->size == 1 && y->row_stride == 1 && y->column_stride > 0)
             j->reader.transpose((const uint8_t *)s->codes, pixels, columns, columns, (uint8_t *)to,
                                 (size_t)y->column_stride);

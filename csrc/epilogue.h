@@ -1,4 +1,4 @@
-/* What becomes of a tile of int32 accumulators: the end of every integer product and convolution. */
+/* What becomes of a tile of accumulators: the end of every integer product and convolution. */
 #ifndef PQ_EPILOGUE_H
 #define PQ_EPILOGUE_H
 
@@ -20,17 +20,22 @@ typedef struct {
 void pq_start_epilogue(pq_epilogue *e, const pq_result *y, const float *a_scale, size_t a_step, const float *b_scale,
                        size_t b_step, size_t n, float *multiplier);
 
+/* The accumulators of a tile, bias included where that is of int32; or in `wide`, unless NULL, those that int32 may not
+ * hold, and without the bias. */
+typedef struct {
+    const int32_t *acc;
+    const int64_t *wide;
+    size_t stride;
+} pq_sums;
+
+/* wide = (add ? wide : 0) + acc */
+void pq_widen_tile(const int32_t *acc, size_t stride, size_t rows, size_t columns, int add, int64_t *wide);
+
 /* Rows from m0 on and columns from n0 on, the first of them to go to y. For PQ_F32 `add` is that of pq_product_f32_fn,
  * and the bias and the clip come with the `last` of the tiles that are added up. */
-void pq_end_tile(const pq_epilogue *e, const int32_t *acc, size_t acc_stride, size_t m0, size_t n0, size_t rows,
-                 size_t columns, char *y);
-void pq_end_tile_f32(const pq_epilogue *e, const int32_t *acc, size_t acc_stride, const float *a_scale, size_t a_step,
-                     const float *b_scale, size_t b_step, size_t n0, size_t rows, size_t columns, float *y,
-                     size_t y_stride, int add, int last);
-
-/* Accumulators that int32 does not hold. */
-void pq_end_tile_wide(const pq_epilogue *e, const int64_t *acc, size_t acc_stride, size_t m0, size_t n0, size_t rows,
-                      size_t columns, char *y);
+void pq_end_tile(const pq_epilogue *e, pq_sums sums, size_t m0, size_t n0, size_t rows, size_t columns, char *y);
+void pq_end_tile_f32(const pq_epilogue *e, pq_sums sums, const float *a_scale, size_t a_step, const float *b_scale,
+                     size_t b_step, size_t n0, size_t rows, size_t columns, float *y, size_t y_stride, int add, int last);
 
 /* A tile without gaps to where its rows and columns belong. */
 void pq_scatter_tile(const void *from, size_t from_stride, size_t size, size_t rows, size_t columns, char *to,

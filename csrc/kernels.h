@@ -114,9 +114,6 @@ typedef struct {
 } pq_gemm_kernels;
 typedef const pq_gemm_kernels *pq_gemm_fn(void);
 
-/* Sums over more k than this are refused: int32 holds the sum of so many codes. */
-#define PQ_LARGEST_K ((size_t)1 << 23)
-
 /* to[c * to_stride + r] = from[r * from_stride + c]; bytes, in places that do not overlap. */
 typedef void pq_transpose_fn(const uint8_t *from, size_t rows, size_t columns, size_t from_stride, uint8_t *to,
                              size_t to_stride);

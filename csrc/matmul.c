@@ -16,18 +16,18 @@
 
 enum { STACK = 48 * 1024 }; /* small products work on the stack */
 
-int32_t pq_a_zero(const pq_product *p, const pq_chunks *chunks, size_t row, size_t chunk)
+int32_t pq_a_zero(const pq_product *p, const pq_chunks *chunks, size_t row, size_t block)
 {
     const pq_matrix *a = &p->a;
     if (a->zero_point == NULL) return 0;
-    return a->zero_point[a->zero_points == 1 ? 0 : a->zero_points == p->m ? row : row * chunks->count + chunk];
+    return a->zero_point[a->zero_points == 1 ? 0 : a->zero_points == p->m ? row : row * chunks->blocks + block];
 }
 
-int32_t pq_b_zero(const pq_product *p, size_t column, size_t chunk)
+int32_t pq_b_zero(const pq_product *p, size_t column, size_t block)
 {
     const pq_matrix *b = &p->b;
     if (b->zero_point == NULL) return 0;
-    return b->zero_point[b->zero_points == 1 ? 0 : b->zero_points == p->n ? column : chunk * p->n + column];
+    return b->zero_point[b->zero_points == 1 ? 0 : b->zero_points == p->n ? column : block * p->n + column];
 }
 
 static int is_float(pq_type type) { return type <= PQ_F64; }
@@ -44,13 +44,11 @@ static pq_status check(const pq_product *p, pq_gemm_job *j)
     const size_t most = (size_t)1 << 40;
     if (b_type != PQ_I8 && b_type != PQ_U8) return PQ_ERROR_ARGUMENT;
     if (!is_float(a_type) && a_type != PQ_I8 && a_type != PQ_U8) return PQ_ERROR_ARGUMENT;
-    if (p->k >= PQ_LARGEST_K || p->m >= most || p->n >= most) return PQ_ERROR_ARGUMENT;
+    if (p->k >= most || p->m >= most || p->n >= most) return PQ_ERROR_ARGUMENT;
     if (p->packed) {
         const pq_chunks *c = &p->packed->chunks;
         if (c->k != p->k || p->packed->n != p->n) return PQ_ERROR_ARGUMENT;
-        if (p->block ? c->length != pq_smaller(p->block, p->k) && p->k != 0
-                     : c->length != pq_split_k(p->k, 0, p->packed->kernels).length)
-            return PQ_ERROR_ARGUMENT;
+        if (c->block != pq_split_k(p->k, p->block, p->packed->kernels).block) return PQ_ERROR_ARGUMENT;
     }
     const int empty = p->m == 0 || p->n == 0 || p->batches == 0;
     if (!empty && p->k != 0 && (p->a.data == NULL || (p->packed == NULL && p->b.data == NULL))) return PQ_ERROR_ARGUMENT;
@@ -86,8 +84,7 @@ static pq_status check(const pq_product *p, pq_gemm_job *j)
     uint64_t bound = (uint64_t)(p->block ? pq_smaller(p->block, p->k) : p->k) * (uint64_t)a_reach * (uint64_t)b_reach;
     if (p->y.bias && p->y.type != PQ_F32) bound += pq_largest((const int32_t *)p->y.bias, p->n);
     j->wide = bound > INT32_MAX;
-    if (j->wide && (p->y.type == PQ_I32 || p->block)) return PQ_ERROR_OVERFLOW;
-    return PQ_OK;
+    return j->wide && p->y.type == PQ_I32 ? PQ_ERROR_OVERFLOW : PQ_OK;
 }
 
 int pq_quantize_row(const pq_gemm_job *j, const char *x, int32_t shift, char *codes, float *scale)
@@ -122,9 +119,11 @@ static int quantize_rows(const pq_gemm_job *j, const char *a, size_t m0, size_t 
         if (direct)
             memset(row + p->k, 0, j->chunks.padded - p->k);
         else
-            for (size_t c = 0; c < j->chunks.count; c++)
-                j->g->copy_a(codes + c * j->chunks.length, j->a_code, 0, 1, 1, pq_chunk_length(&j->chunks, c),
+            for (size_t c = 0; c < j->chunks.count; c++) {
+                const pq_chunk chunk = pq_chunk_at(&j->chunks, c);
+                j->g->copy_a(codes + chunk.start, j->a_code, 0, 1, 1, chunk.length,
                              row + c * j->chunks.padded * j->a_size, out_stride, sums ? sums + c * j->block_rows + r : NULL);
+            }
     }
     return 1;
 }
@@ -142,10 +141,12 @@ static int fetch_rows(const pq_gemm_job *j, const char *a, size_t m0, size_t row
         s->a = a + (ptrdiff_t)m0 * p->a.row_stride;
         s->a_stride = (size_t)p->a.row_stride;
     } else {
-        for (size_t c = 0; c < j->chunks.count; c++)
-            j->g->copy_a(a + (ptrdiff_t)m0 * p->a.row_stride + (ptrdiff_t)(c * j->chunks.length) * p->a.column_stride,
-                         p->a.type, p->a.row_stride, p->a.column_stride, rows, pq_chunk_length(&j->chunks, c),
+        for (size_t c = 0; c < j->chunks.count; c++) {
+            const pq_chunk chunk = pq_chunk_at(&j->chunks, c);
+            j->g->copy_a(a + (ptrdiff_t)m0 * p->a.row_stride + (ptrdiff_t)chunk.start * p->a.column_stride, p->a.type,
+                         p->a.row_stride, p->a.column_stride, rows, chunk.length,
                          s->copy + c * j->chunks.padded * j->a_size, j->a_stride, sums ? sums + c * j->block_rows : NULL);
+        }
     }
     if (sums && !j->b_zeros_vary) /* -b_zero * sum, less what the columns do not know of a row's own zero point */
         for (size_t c = 0; c < j->chunks.count; c++)
@@ -158,16 +159,15 @@ static int fetch_rows(const pq_gemm_job *j, const char *a, size_t m0, size_t row
 
 /* What each column of a panel adds to its accumulators in a chunk: -a_zero * (sum - length * b_zero), and the bias. Where zero points
  * vary along the rows it is that bracket instead, for correct() to multiply. */
-static void column_terms(const pq_gemm_job *j, size_t n0, size_t columns, size_t chunk, const int32_t *sums, int32_t *out,
-                         int32_t *bracket)
+static void column_terms(const pq_gemm_job *j, size_t n0, size_t columns, const pq_chunk *chunk, const int32_t *sums,
+                         int32_t *out, int32_t *bracket)
 {
     const pq_product *p = j->p;
-    const uint32_t length = (uint32_t)pq_chunk_length(&j->chunks, chunk);
     const int32_t *const bias =
-        p->y.bias && p->y.type != PQ_F32 && !j->wide && chunk == 0 ? (const int32_t *)p->y.bias + n0 : NULL;
+        p->y.bias && p->y.type != PQ_F32 && !j->wide && chunk->start == 0 ? (const int32_t *)p->y.bias + n0 : NULL;
     for (size_t i = 0; i < columns; i++) {
-        const int32_t zero = j->b_zeros_vary ? pq_b_zero(p, n0 + i, chunk) + j->b_shift : j->b_zero;
-        const uint32_t inside = (uint32_t)sums[i] - length * (uint32_t)zero;
+        const int32_t zero = j->b_zeros_vary ? pq_b_zero(p, n0 + i, chunk->block) + j->b_shift : j->b_zero;
+        const uint32_t inside = (uint32_t)sums[i] - (uint32_t)chunk->length * (uint32_t)zero;
         if (bracket) bracket[i] = (int32_t)inside;
         out[i] = (int32_t)((j->a_zeros_vary ? 0u : 0u - (uint32_t)j->a_zero * inside) + (bias ? (uint32_t)bias[i] : 0u));
     }
@@ -176,14 +176,14 @@ static void column_terms(const pq_gemm_job *j, size_t n0, size_t columns, size_t
 
 /* Zero points that vary along the rows of a or the columns of b: products of a row's and a column's number. */
 static void correct(const pq_gemm_job *j, int32_t *acc, size_t stride, size_t m0, size_t rows, size_t n0, size_t columns,
-                    size_t chunk, const int32_t *bracket, const int32_t *row_sums)
+                    size_t block, const int32_t *bracket, const int32_t *row_sums)
 {
     const pq_product *p = j->p;
     for (size_t r = 0; r < rows; r++) {
-        const uint32_t za = j->a_zeros_vary ? (uint32_t)(pq_a_zero(p, &j->chunks, m0 + r, chunk) + j->a_shift) : 0;
+        const uint32_t za = j->a_zeros_vary ? (uint32_t)(pq_a_zero(p, &j->chunks, m0 + r, block) + j->a_shift) : 0;
         const uint32_t sum = j->b_zeros_vary ? (uint32_t)row_sums[r] : 0;
         for (size_t i = 0; i < columns; i++) {
-            const uint32_t zb = j->b_zeros_vary ? (uint32_t)(pq_b_zero(p, n0 + i, chunk) + j->b_shift) : 0;
+            const uint32_t zb = j->b_zeros_vary ? (uint32_t)(pq_b_zero(p, n0 + i, block) + j->b_shift) : 0;
             acc[r * stride + i] = (int32_t)((uint32_t)acc[r * stride + i] - za * (uint32_t)bracket[i] - zb * sum);
         }
     }
@@ -191,7 +191,7 @@ static void correct(const pq_gemm_job *j, int32_t *acc, size_t stride, size_t m0
 
 /* The scales of a tile in a block of k. */
 static const float *a_scales(const pq_gemm_job *j, const pq_gemm_space *s, size_t m0, size_t r0, size_t rows,
-                             size_t chunk, float *own, size_t *step)
+                             size_t block, float *own, size_t *step)
 {
     const pq_product *p = j->p;
     static const float one = 1.0f;
@@ -204,18 +204,18 @@ static const float *a_scales(const pq_gemm_job *j, const pq_gemm_space *s, size_
     if (p->a.scales == 1) return p->a.scale;
     *step = 1;
     if (p->a.scales == p->m) return p->a.scale + m0 + r0;
-    for (size_t r = 0; r < rows; r++) own[r] = p->a.scale[(m0 + r0 + r) * j->chunks.count + chunk];
+    for (size_t r = 0; r < rows; r++) own[r] = p->a.scale[(m0 + r0 + r) * j->chunks.blocks + block];
     return own;
 }
 
-static const float *b_scales(const pq_gemm_job *j, size_t n0, size_t chunk, size_t *step)
+static const float *b_scales(const pq_gemm_job *j, size_t n0, size_t block, size_t *step)
 {
     const pq_product *p = j->p;
     static const float one = 1.0f;
     *step = p->b.scale && p->b.scales != 1;
     if (p->b.scale == NULL) return &one;
     if (p->b.scales == 1) return p->b.scale;
-    return p->b.scale + (p->b.scales == p->n ? 0 : chunk * p->n) + n0;
+    return p->b.scale + (p->b.scales == p->n ? 0 : block * p->n) + n0;
 }
 
 /* One tile: rows r0 ... of the block that starts at m0, and the panel at n0. */
@@ -231,36 +231,30 @@ static void one_tile(const pq_gemm_job *j, pq_gemm_space *s, char *y, size_t m0,
     const int in_place = p->y.type == PQ_I32 && p->y.column_stride == 1 && p->y.row_stride >= 0 && columns == width && !vary;
     int32_t *const acc = in_place ? (int32_t *)(void *)to : s->tile;
     const size_t acc_stride = in_place ? (size_t)p->y.row_stride : width;
-    const int per_chunk = p->block != 0 || j->wide; /* chunks are not simply added up in int32 */
     const int own_scales = p->block != 0 || (is_float(p->a.type) && p->a.scale == NULL);
     float blocks[PQ_TILE_ROWS * PQ_TILE_COLUMNS], row_scales[PQ_TILE_ROWS];
     const int y_direct = p->y.column_stride == 1 && p->y.row_stride >= 0;
     float *const f32 = y_direct ? (float *)(void *)to : blocks;
     const size_t f32_stride = y_direct ? (size_t)p->y.row_stride : PQ_TILE_COLUMNS;
     int64_t *const wide = s->wide;
+    const pq_sums sums = {acc, wide, acc_stride};
 
     for (size_t c = 0; c < chunks; c++) {
-        const size_t depth_done = c * j->chunks.padded;
-        const size_t groups = pq_parts(pq_chunk_length(&j->chunks, c), (size_t)g->depth);
+        const pq_chunk chunk = pq_chunk_at(&j->chunks, c);
+        const size_t depth_done = c * j->chunks.padded, groups = pq_parts(chunk.length, (size_t)g->depth);
         const int32_t *const row = j->wants_row_sums && !j->b_zeros_vary ? s->rows + c * j->block_rows + r0 : NULL;
         g->tile(s->a + (r0 * s->a_stride + depth_done) * j->a_size, s->a_stride, panel + depth_done * width * j->b_size,
-                groups, (int)rows, row, column + c * width, acc, acc_stride, c > 0 && !per_chunk);
+                groups, (int)rows, row, column + c * width, acc, acc_stride, !chunk.begins && !wide);
         if (vary)
-            correct(j, acc, acc_stride, m0 + r0, rows, n0, columns, c, bracket + c * width,
+            correct(j, acc, acc_stride, m0 + r0, rows, n0, columns, chunk.block, bracket + c * width,
                     j->b_zeros_vary ? s->rows + c * j->block_rows + r0 : NULL);
-        if (p->block) {
+        if (wide) pq_widen_tile(acc, width, rows, columns, !chunk.begins, wide);
+        if (p->block && chunk.ends) {
             size_t a_step, b_step;
-            const float *const sa = a_scales(j, s, m0, r0, rows, c, row_scales, &a_step);
-            const float *const sb = b_scales(j, n0, c, &b_step);
-            pq_end_tile_f32(&j->epilogue, acc, acc_stride, sa, a_step, sb, b_step, n0, rows, columns, f32, f32_stride,
-                            c > 0, c + 1 == chunks);
-        } else if (j->wide) {
-            for (size_t r = 0; r < rows; r++)
-                for (size_t i = 0; i < columns; i++) {
-                    const int64_t before = c > 0 ? wide[r * width + i]
-                                           : p->y.bias && p->y.type != PQ_F32 ? ((const int32_t *)p->y.bias)[n0 + i] : 0;
-                    wide[r * width + i] = before + acc[r * acc_stride + i];
-                }
+            const float *const sa = a_scales(j, s, m0, r0, rows, chunk.block, row_scales, &a_step);
+            const float *const sb = b_scales(j, n0, chunk.block, &b_step);
+            pq_end_tile_f32(&j->epilogue, sums, sa, a_step, sb, b_step, n0, rows, columns, f32, f32_stride,
+                            chunk.block > 0, c + 1 == chunks);
         }
     }
     if (p->block) {
@@ -275,10 +269,7 @@ static void one_tile(const pq_gemm_job *j, pq_gemm_space *s, char *y, size_t m0,
         own.a_step = 1;
         first = 0;
     }
-    if (j->wide)
-        pq_end_tile_wide(&own, wide, width, first, n0, rows, columns, to);
-    else
-        pq_end_tile(&own, acc, acc_stride, first, n0, rows, columns, to);
+    pq_end_tile(&own, sums, first, n0, rows, columns, to);
 }
 
 /* Rows [m0, m1) and columns [n0, n1) of one product, by one thread. */
@@ -302,14 +293,15 @@ static void multiply(const pq_gemm_job *j, size_t batch, size_t m0, size_t m1, s
             const size_t columns = pq_smaller(j->block_columns, n1 - n), panels = pq_parts(columns, width);
             const char *panel = p->packed ? p->packed->data + n / width * j->panel_bytes : s.b;
             for (size_t c = 0; c < j->chunks.count; c++) {
+                const pq_chunk chunk = pq_chunk_at(&j->chunks, c);
                 const int32_t *sums = p->packed ? p->packed->sums + c * p->packed->panels * width + n : s.sums;
                 if (!p->packed)
-                    g->pack_b(b + (ptrdiff_t)(c * j->chunks.length) * p->b.row_stride + (ptrdiff_t)n * p->b.column_stride,
-                              p->b.type, p->b.row_stride, p->b.column_stride, pq_chunk_length(&j->chunks, c), columns,
+                    g->pack_b(b + (ptrdiff_t)chunk.start * p->b.row_stride + (ptrdiff_t)n * p->b.column_stride, p->b.type,
+                              p->b.row_stride, p->b.column_stride, chunk.length, columns,
                               s.b + c * j->chunks.padded * width * j->b_size, j->panel_bytes, s.sums);
                 for (size_t i = 0; i < panels; i++) {
                     const size_t at = (i * j->chunks.count + c) * width;
-                    column_terms(j, n + i * width, pq_smaller(width, columns - i * width), c, sums + i * width,
+                    column_terms(j, n + i * width, pq_smaller(width, columns - i * width), &chunk, sums + i * width,
                                  s.columns + at, s.brackets ? s.brackets + at : NULL);
                 }
             }

@@ -48,9 +48,9 @@ void pq_plan(pq_gemm_job *j, const pq_product *p);
 /* The parts of the memory at `space`, which may be NULL to learn how much it is. */
 pq_gemm_space pq_lay_out(const pq_gemm_job *j, char *space);
 
-/* The zero point of a row of a or a column of b, in a chunk of k. */
-int32_t pq_a_zero(const pq_product *p, const pq_chunks *chunks, size_t row, size_t chunk);
-int32_t pq_b_zero(const pq_product *p, size_t column, size_t chunk);
+/* The zero point of a row of a or a column of b, in a block of k. */
+int32_t pq_a_zero(const pq_product *p, const pq_chunks *chunks, size_t row, size_t block);
+int32_t pq_b_zero(const pq_product *p, size_t column, size_t block);
 
 /* A row of float a to codes, shift added; 0 where it is not finite. *scale is set where the row chooses its own. */
 int pq_quantize_row(const pq_gemm_job *j, const char *x, int32_t shift, char *codes, float *scale);

@@ -11,14 +11,18 @@
 #include "parallel.h"
 #include "product.h"
 
-/* The longest sum of products of which int32 is sure: 2^15 * 255 * 255 < 2^31. Half of it is as good, and easier on the cache. */
+/* The longest sum of products of which int32 is sure: 2^15 * 255 * 255 < 2^31. Half of it is as good, and easier on the cache.
+ * Parts of a block are of about the same length, a multiple of what a few rows are multiplied by at a time. */
 enum { LONGEST_CHUNK = 1 << 14 };
 
 pq_chunks pq_split_k(size_t k, size_t block, const pq_gemm_kernels *kernels)
 {
-    const size_t length = block ? block : LONGEST_CHUNK;
-    pq_chunks c = {k, pq_larger(pq_smaller(length, k), 1), 0, pq_larger(pq_parts(k, length), 1)};
+    pq_chunks c = {.k = k, .block = pq_larger(block ? pq_smaller(block, k) : k, 1)};
+    c.blocks = pq_larger(pq_parts(k, c.block), 1);
+    c.per_block = pq_parts(c.block, LONGEST_CHUNK);
+    c.length = c.per_block == 1 ? c.block : pq_round_up(pq_parts(c.block, c.per_block), PQ_GEMV_DEPTH);
     c.padded = pq_round_up(pq_smaller(c.length, k), (size_t)kernels->depth);
+    c.count = pq_larger(k / c.block * c.per_block + pq_parts(k % c.block, c.length), 1);
     return c;
 }
 
@@ -77,11 +81,12 @@ static void pack_some(void *context, size_t task)
     if (first == last) return;
     const size_t n0 = first * columns, n = pq_smaller(last * columns, p->n) - n0;
     const char *const b = (const char *)j->b->data + (ptrdiff_t)n0 * j->b->column_stride;
-    for (size_t c = 0; c < p->chunks.count; c++)
-        g->pack_b(b + (ptrdiff_t)(c * p->chunks.length) * j->b->row_stride, p->type, j->b->row_stride,
-                  j->b->column_stride, pq_chunk_length(&p->chunks, c), n,
-                  p->data + first * p->panel_bytes + c * p->chunks.padded * columns * size, p->panel_bytes,
-                  p->sums + c * p->panels * columns + n0);
+    for (size_t c = 0; c < p->chunks.count; c++) {
+        const pq_chunk chunk = pq_chunk_at(&p->chunks, c);
+        g->pack_b(b + (ptrdiff_t)chunk.start * j->b->row_stride, p->type, j->b->row_stride, j->b->column_stride,
+                  chunk.length, n, p->data + first * p->panel_bytes + c * p->chunks.padded * columns * size,
+                  p->panel_bytes, p->sums + c * p->panels * columns + n0);
+    }
 }
 
 pq_status pq_pack_matrix(const pq_matrix *b, size_t k, size_t n, size_t block, pq_packed_matrix **packed)
@@ -89,7 +94,7 @@ pq_status pq_pack_matrix(const pq_matrix *b, size_t k, size_t n, size_t block, p
     if (b == NULL || packed == NULL || (b->type != PQ_I8 && b->type != PQ_U8)) return PQ_ERROR_ARGUMENT;
     if (b->data == NULL && k != 0 && n != 0) return PQ_ERROR_ARGUMENT;
     const size_t most = (size_t)1 << 40;
-    if (k >= PQ_LARGEST_K || n >= most || (k != 0 && n >= most / k)) return PQ_ERROR_ARGUMENT;
+    if (k >= most || n >= most || (k != 0 && n >= most / k)) return PQ_ERROR_ARGUMENT;
     pq_packed_matrix *p = new_packed(k, n, block, b->type);
     if (p == NULL) return PQ_ERROR_MEMORY;
     packing j = {b, p, pq_smaller(pq_tasks_for(3 * k * n), pq_larger(p->panels, 1))};
@@ -111,15 +116,19 @@ pq_status pq_unpack_matrix(const pq_packed_matrix *p, void *b)
     const pq_gemm_kernels *g = p->kernels;
     const size_t columns = (size_t)g->columns, depth = (size_t)g->depth, size = pq_type_size(g->b);
     const int32_t shift = pq_gemm_shift(p->type, g->b);
-    for (size_t k = 0; k < p->chunks.k; k++) {
-        const size_t at = k / p->chunks.length * p->chunks.padded + k % p->chunks.length;
-        for (size_t n = 0; n < p->n; n++) {
-            const char *const from = p->data + n / columns * p->panel_bytes +
-                                     (at / depth * columns * depth + n % columns * depth + at % depth) * size;
-            int16_t wide = 0;
-            if (size == 2) memcpy(&wide, from, 2);
-            const int32_t code = size == 2 ? wide : g->b == PQ_U8 ? *(const uint8_t *)from : *(const int8_t *)from;
-            ((uint8_t *)b)[k * p->n + n] = (uint8_t)(code - shift);
+    for (size_t c = 0; c < p->chunks.count; c++) {
+        const pq_chunk chunk = pq_chunk_at(&p->chunks, c);
+        for (size_t i = 0; i < chunk.length; i++) {
+            const size_t at = c * p->chunks.padded + i;
+            uint8_t *const to = (uint8_t *)b + (chunk.start + i) * p->n;
+            for (size_t n = 0; n < p->n; n++) {
+                const char *const from = p->data + n / columns * p->panel_bytes +
+                                         (at / depth * columns * depth + n % columns * depth + at % depth) * size;
+                int16_t wide = 0;
+                if (size == 2) memcpy(&wide, from, 2);
+                const int32_t code = size == 2 ? wide : g->b == PQ_U8 ? *(const uint8_t *)from : *(const int8_t *)from;
+                to[n] = (uint8_t)(code - shift);
+            }
         }
     }
     return PQ_OK;

@@ -11,13 +11,25 @@ static inline size_t pq_larger(size_t a, size_t b) { return a > b ? a : b; }
 static inline size_t pq_parts(size_t n, size_t of) { return (n + of - 1) / of; }
 static inline size_t pq_round_up(size_t n, size_t to) { return pq_parts(n, to) * to; }
 
-/* k in chunks that are multiplied one after the other: blocks that share a scale, or as much as int32 surely holds. Each takes `padded`
- * k of the layout. */
+/* k in chunks that are multiplied one after the other: blocks that share a scale, and where these are long as many parts of each as
+ * int32 surely holds the sums of. Each takes `padded` k of the layout. */
 typedef struct {
-    size_t k, length, padded, count;
+    size_t k, block, blocks, length, padded, per_block, count;
 } pq_chunks;
 pq_chunks pq_split_k(size_t k, size_t block, const pq_gemm_kernels *kernels);
-static inline size_t pq_chunk_length(const pq_chunks *c, size_t i) { return pq_smaller(c->length, c->k - i * c->length); }
+
+typedef struct {
+    size_t block, start, length; /* the block's number; in k */
+    int begins, ends;            /* the block */
+} pq_chunk;
+static inline pq_chunk pq_chunk_at(const pq_chunks *c, size_t i)
+{
+    const int whole = c->per_block == 1; /* mostly, and divisions are slow */
+    const size_t block = whole ? i : i / c->per_block, part = whole ? 0 : i % c->per_block;
+    const size_t start = block * c->block + part * c->length, end = pq_smaller((block + 1) * c->block, c->k);
+    const size_t length = pq_smaller(c->length, end - start);
+    return (pq_chunk){block, start, length, part == 0, start + length == end};
+}
 
 /* One panel of b: all chunks, each [padded / depth][columns][depth]. */
 static inline size_t pq_panel_bytes(const pq_chunks *c, const pq_gemm_kernels *kernels, size_t type_size)

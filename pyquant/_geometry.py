@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pyquant._operands import LARGEST_K
-
 _LAYOUTS = {"NCHW": False, "NHWC": True}
 _TOO_LARGE = 1 << 30
 
@@ -75,8 +73,6 @@ def geometry(
         )
     if 0 in kernel:
         raise ValueError(f"{of_w} must have a kernel of at least one element, not shape {w}")
-    if math.prod(w[1:]) > LARGEST_K:
-        raise ValueError(f"{of_w} of shape {w} must have at most {LARGEST_K} elements an output")
     seen = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     if isinstance(padding, str):
         before, after = _automatic(padding, size, seen, stride)

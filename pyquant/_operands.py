@@ -13,9 +13,6 @@ from pyquant._arrays import as_array, contiguous, on_device, on_host
 from pyquant._grid import Grid, float_code, grid_of, stored_integers
 
 INT32_MAX = (1 << 31) - 1
-LARGEST_K = (1 << 23) - 1
-"""Of float results and codes: what the C library's sums are made for."""
-
 _ALWAYS_FITS = INT32_MAX // 255**2
 
 
@@ -238,12 +235,6 @@ def _farthest(code: int, zero_point: Array | None) -> int:
     if on_device(zero_point):  # whose values stay unknown
         return 255
     return max(high - int(zero_point.min()), int(zero_point.max()) - low)
-
-
-def refuse_long(k: int) -> None:
-    """ValueError for more products than the sums are made for."""
-    if k > LARGEST_K:
-        raise ValueError(f"K={k} must be at most {LARGEST_K}")
 
 
 def refuse_overflow(k: int, a: Operand, b: Operand, bias: Array | None = None) -> None:

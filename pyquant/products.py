@@ -23,7 +23,6 @@ from pyquant._operands import (
     floats_input,
     product_refused,
     product_shape,
-    refuse_long,
     refuse_multiplier,
     refuse_overflow,
 )
@@ -247,7 +246,6 @@ def pack(weight: QuantizedArray | npt.ArrayLike, *, transposed: bool = False) ->
         array, code = codes_input(weight, "weight")
         operand, block, params = Operand(array.T if transposed else array, code), 0, None
     k, n = operand.array.shape
-    refuse_long(k)
     packed = backend.pack_matrix(operand.array, operand.code, block)
     return PackedMatrix._of(backend, operand._replace(array=packed), (k, n), params)
 
@@ -284,8 +282,6 @@ def _product(
         y = _product(backend, left, right, 0, shape, bias, real)
         assert not isinstance(y, QuantizedArray)
         return quantized(y, params)
-    if params is not None or end.dtype != np.int32:
-        refuse_long(shape.k)
     if params is None and end.dtype != np.int32:
         # A GPU writes the narrow types itself; on the CPU float32 is made first and converted then.
         narrow = on_device(left.array) and end.dtype.itemsize == 2

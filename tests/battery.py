@@ -155,6 +155,16 @@ def products():
     yield "products/batches", digest(ops.matmul_integer(a, b, 1, 2), ops.matmul_integer(a, b[0]))
     long = next(signed_and_not(rng, (2, 150_000)))
     yield "products/long", digest(ops.qlinear_matmul(long, 1e-4, 0, long.T, 1e-3, 0, 1.0, 0))
+    for m, block in [(1, 70_000), (20, 33_100), (20, 16_500)]:
+        *_, a = signed_and_not(rng, (m, 75_000))
+        *_, b = signed_and_not(rng, (75_000, 9))
+        scale = rng.uniform(0.1, 1, (-(-75_000 // block), 9)).astype(np.float32)
+        left = pq.QuantizedArray(a, pq.QuantParams(0.5, 3, "uint8"))
+        right = pq.QuantizedArray(b, pq.QuantParams(scale, 0, "uint8", axis=0, block_size=block))
+        yield f"products/long_blocks/{m}/{block}", digest(
+            pq.matmul(left, right), pq.matmul(left, pq.pack(right)),
+            ops.qlinear_matmul(a, 1e-4, a[:, :1], b, 1e-3, b[:1], 1.0, 0),
+        )  # fmt: skip
 
 
 def layers():

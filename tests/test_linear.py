@@ -362,6 +362,48 @@ def test_int32_results_that_could_overflow_are_refused():
         pq.matmul(a, b, out_dtype="int32")
 
 
+@pytest.mark.parametrize("size", [16_384, 16_385, 33_026, 70_000])
+def test_blocks_whose_sums_int32_does_not_hold(size):
+    """acc of such a block is rounded to float32 once, and the blocks are added up as ever."""
+    rng = random_generator(size)
+    k, n = 2 * size + 333, 19
+    blocks = -(-k // size)
+    scales = [rng.uniform(0.01, 1, (m, blocks)).astype(F32) for m in (1, 7, 30)]
+    b_zero = rng.integers(0, 256, (blocks, n)).astype(np.uint8)
+    b_params = pq.QuantParams(
+        rng.uniform(0.01, 1, (blocks, n)).astype(F32), b_zero, "uint8", axis=0, block_size=size
+    )
+    codes = rng.integers(128, 256, (k, n)).astype(np.uint8)
+    codes[:, 3] = 255
+    b = pq.QuantizedArray(codes, b_params)
+    bias = noise(rng, n)
+    for scale in scales:
+        a = rng.integers(128, 256, (len(scale), k)).astype(np.uint8)
+        a[0] = 255
+        rows = pq.QuantParams(scale[:, 0].copy(), axis=0, dtype="uint8")
+        own = pq.QuantParams(scale, np.uint8(scale * 99), "uint8", axis=1, block_size=size)
+        columns = pq.QuantParams(b_params.scale[0], axis=1, dtype="uint8")
+        for left, right in [(rows, b), (own, b), (own, pq.QuantizedArray(codes, columns))]:
+            left = pq.QuantizedArray(a, left)
+            wanted = expected(parts(left), parts(right), size, bias, low=0)
+            assert_same_bits(pq.matmul(left, right, bias=bias, relu=True), wanted)
+            if right is b:
+                packed = pq.pack(right)
+                assert_same_bits(pq.matmul(left, packed, bias=bias, relu=True), wanted)
+                assert np.array_equal(packed.unpack().data, codes)
+
+
+def test_floats_times_long_blocks():
+    rng = random_generator("long blocks")
+    x, k = noise(rng, (3, 70_001)), 70_001
+    params = pq.QuantParams(
+        F32([[0.5, 0.25]]), np.uint8([[0, 3]]), "uint8", axis=1, block_size=67_000
+    )
+    w = pq.QuantizedArray(rng.integers(200, 256, (1, k)).astype(np.uint8), params)
+    for weight in (w, pq.pack(w, transposed=True)):
+        assert_same_bits(pq.linear(x, weight), expected(dynamic(x), transposed(w), 67_000))
+
+
 @pytest.mark.parametrize("k", [40_000, 131_072, 150_001])
 def test_float_results_of_long_sums_are_right(k):
     rng = random_generator(k)

@@ -383,9 +383,6 @@ LONG = np.broadcast_to(np.zeros(1, np.int8), (1, 1 << 23))
      ["b_zero_point", "(1, 4)", "(4, 1)"]),
     (lambda: ops.matmul_integer(A, B, np.ones((2, 2, 1), int)), ValueError, ["a_zero_point"]),
     (lambda: ops.matmul_integer(LONG, LONG.T), OverflowError, ["K=8388608", "131071"]),
-    (lambda: ops.qlinear_matmul(LONG, 1, 0, LONG.T, 1, 0, 1, 0), ValueError,
-     ["K=8388608", "8388607"]),
-    (lambda: pq.pack(LONG.T), ValueError, ["K=8388608", "8388607"]),
 ])  # fmt: skip
 def test_mistakes(call, error, words):
     with pytest.raises(error) as raised:
@@ -516,6 +513,41 @@ def test_sums_beyond_int32_are_requantized_right(k, options):
     for right in (b, pq.pack(b)):
         actual = ops.qlinear_matmul(a, scale, 0, right, 1.0, 0, 1.0, np.uint8(0), **options)
         assert_same_bits(actual, wanted)
+
+
+@pytest.mark.parametrize("m, n", [(1, 2), (3, 65), (40, 7)])
+def test_long_sums_with_zero_points_and_strides(m, n):
+    """A few rows, b where it is by rows and by columns, and tiles."""
+    k, f32 = 100_001, np.float32
+    rng = random_generator(m, n)
+    a, b = codes(rng, (m, k), "uint8") | 192, codes(rng, (k, n), "uint8") | 128
+    za, zb = codes(rng, (m, 1), "uint8") // 4, codes(rng, (1, n), "uint8") // 4
+    scales = (2.0 ** rng.uniform(-1, 1, n)).astype(f32)
+    for zeros in [(0, 0), (3, 0), (0, 9), (60, 50), (za, 7), (5, zb), (za, zb)]:
+        exact = wide(a, zeros[0]) @ wide(b, zeros[1])
+        assert exact.max() > 2**31
+        y_scale = f32(exact.max() / 150)
+        wanted = requantized(exact, scales / y_scale, 7, "uint8")
+        for left, right in [(a, b), (a, np.asfortranarray(b)), (a.T.copy().T, b), (a, pq.pack(b))]:
+            actual = ops.qlinear_matmul(
+                left, 1.0, zeros[0], right, scales, zeros[1], y_scale, np.uint8(7)
+            )
+            assert_same_bits(actual, wanted)
+
+
+def test_no_sum_is_too_long():
+    k = (1 << 23) + 77
+    rng = random_generator("longest")
+    a, b = codes(rng, (2, k), "uint8"), codes(rng, (k, 1), "uint8")
+    b[: k // 3] = a[0, : k // 3, None] = 255
+    exact = wide(a) @ wide(b)
+    scale = np.float32(150 / exact.max())
+    wanted = requantized(exact, scale, 3, "uint8")
+    for right in (b, pq.pack(b)):
+        assert_same_bits(ops.qlinear_matmul(a, scale, 0, right, 1, 0, 1, np.uint8(3)), wanted)
+    params = pq.QuantParams(0.5, 0, "uint8")
+    actual = pq.matmul(pq.QuantizedArray(a, params), pq.QuantizedArray(b, params))
+    assert_same_bits(actual, exact.astype(np.float32) * np.float32(0.25))
 
 
 @pytest.mark.parametrize("call, error, words", [

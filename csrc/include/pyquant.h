@@ -183,7 +183,7 @@ typedef struct {
  * is 1, m, or m * blocks (a row of blocks for each row of a), and a.zero_points likewise.
  *
  * PQ_ERROR_OVERFLOW: an int32 result whose accumulators could overflow, given k, the types and the zero points. Other results
- * are right for every k; from k = 2^23 on PQ_ERROR_ARGUMENT.
+ * are right for every k and every block: acc is then of 64 bits.
  *
  * batches: how many products; product i starts a_offset[i], b_offset[i] and y_offset[i] elements after data (NULL:
  * none does). Zero points, scales and bias are the same for all. */
@@ -236,7 +236,7 @@ const char *pq_packed_convolution_isa(const pq_packed_convolution *packed);
  * or uint8).
  *
  * PQ_ERROR_OVERFLOW: an int32 result whose accumulators could overflow, given the number of products in one, the types
- * and the zero points. Other results are right for all numbers of products below 2^23. */
+ * and the zero points. Other results are right for all numbers of products. */
 typedef struct {
     pq_convolution_shape shape;
     pq_images x, w;

@@ -24,7 +24,6 @@ from pyquant._operands import (
     one_zero_point,
     product_refused,
     product_shape,
-    refuse_long,
     refuse_multiplier,
     refuse_overflow,
     scales,
@@ -168,7 +167,6 @@ def qlinear_matmul(
     backend = backend_of(*_arrays(a, b), given=given)
     code = requantize_mode(mode, rounding)
     left, right, shape = _operands(backend, a, b, a_zero_point, b_zero_point, a_scale, b_scale)
-    refuse_long(shape.k)
     scale = one_scale(y_scale, "y_scale")
     grid = grid_of(dtype if dtype is not None else _result_type(y_zero_point, left), False)
     zero_point = one_zero_point(y_zero_point, grid, "y_zero_point")
