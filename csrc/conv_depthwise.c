@@ -22,6 +22,7 @@ void pq_convolve_depthwise(const pq_conv_job *j, const pq_conv_unit *u, const pq
                 j->depthwise(from, shape->stride[2] * pitch, j->offset + t, pq_smaller(j->runs - t, PQ_DEPTHWISE_TAPS),
                              w + t * pitch, pitch, width, channels, t == 0 ? start : NULL, acc, pitch);
         }
+        if (s->wide) pq_widen_tile(s->acc, pitch, some * width, columns, 0, s->wide);
         const size_t first = (u->first[0] * j->out[1] + u->first[1] + r) * width;
         pq_finish_pixels(j, s, s->acc, pitch, u->image, first, some * width, n0, columns);
     }

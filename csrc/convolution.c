@@ -243,7 +243,7 @@ static void prepare_part(const pq_conv_job *j, size_t part)
     }
     int32_t *const start = j->start + part * pitch;
     memset(start, 0, pitch * sizeof *start);
-    if (v->y.bias && v->y.type != PQ_F32)
+    if (v->y.bias && v->y.type != PQ_F32 && !j->wide)
         memcpy(start, (const int32_t *)v->y.bias + first, columns * sizeof *start);
 }
 

@@ -280,6 +280,25 @@ def test_no_sum_is_too_long():
         ops.conv_integer(x, w)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_bias_at_the_ends_of_int32(groups):
+    """The sum with it is larger; with one channel a group too."""
+    rng = random_generator("bias", groups)
+    x, w = codes(rng, (1, 3, 5, 6), "uint8"), codes(rng, (3, 3 // groups, 3, 3), "int8")
+    w[:2] = np.int8([127, -128]).reshape(2, 1, 1, 1)
+    bias = np.int32([2**31 - 1, -(2**31), 0])
+    acc = reference.convolve(x, w, groups=groups) + bias.reshape(-1, 1, 1).astype(np.int64)
+    assert acc.max() > 2**31 - 1 and acc.min() < -(2**31)
+    for mode, rounding in MODES:
+        expected = requantized(acc, np.full(3, np.float32(2.0**-25)), 1, "int8", mode, rounding)
+        for layout in ("NCHW", "NHWC"):
+            y = ops.qlinear_conv(
+                as_layout(x, layout), 1.0, 0, w, 1.0, 0, 2.0**25, np.int8(1), bias, group=groups,
+                layout=layout, mode=mode, rounding=rounding,
+            )  # fmt: skip
+            assert_same_bits(as_nchw(y, layout).copy(), expected)
+
+
 # --- conv2d ---------------------------------------------------------------------------------
 
 
