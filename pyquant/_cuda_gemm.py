@@ -11,8 +11,18 @@ from typing import Any
 import numpy as np
 
 from pyquant import _cpu, _cuda_loader
-from pyquant._cuda_gemm_plan import NOTHING, packed, plan, plan_of_floats
-from pyquant._cuda_rows import PackedCodes, Rows, even_step, launch, rows_along_k, sums_of
+from pyquant._cuda_gemm_plan import NOTHING, packed, plan, plan_blocks, plan_of_floats
+from pyquant._cuda_rows import (
+    Blocks,
+    PackedCodes,
+    Rows,
+    block_sums_of,
+    blocks_along_k,
+    even_step,
+    launch,
+    rows_along_k,
+    sums_of,
+)
 from pyquant._operands import Operand, Result
 
 _INT32_MAX = (1 << 31) - 1
@@ -74,7 +84,7 @@ def _multiply_floats(a: Operand, b: Operand, y: Result) -> bool:
     most = _farthest(a._replace(code=_cpu.U8 if unsigned else _cpu.I8)) * _farthest(b)
     if chosen is None or (y.code != _cpu.I32 and k * most > _INT32_MAX):
         return False
-    (right,), (b_sum,) = _right_parts(b, depth, 0)
+    (right,), (b_sum,) = _right(b, 0)[1:3]
     left = Rows(x, x.data.ptr, 1, m, depth, k, x.strides[0], 0, True)
     kept: list[Any] = []
     g = _described(left, right, a, b, y, kept)
@@ -146,28 +156,34 @@ def _multiply(a: Operand, b: Operand, y: Result, block: int) -> int:
     import cupy
 
     k = a.array.shape[-1]
-    right, sums = _right_parts(b, k, block)
     most = _farthest(a) * _farthest(b)
+    right = _right(b, block)
     if block == 0:
         left = rows_along_k(a.array)
         if y.code == _cpu.I32 or k * most <= _INT32_MAX:
-            _product(left, right[0], a, b, y, sums[0])
+            _product(left, right.parts[0], a, b, y, right.sums[0])
         else:
-            _wide_product(left, right[0], a, b, y, _INT32_MAX // most // 16 * 16)
+            _wide_product(left, right.parts[0], a, b, y, most)
         return int(_cpu.OK)
-    if block * most > _INT32_MAX:
-        return int(_cpu.ERROR_OVERFLOW)
-    # Blocks are added up in float32, in the order of K; the last one makes the result of the sum.
+    if right.whole is not None and block % 32 == 0 and block * most <= _INT32_MAX:
+        _blocked_product(rows_along_k(a.array), right.whole, a, b, y, block, right.block_sums)
+        return int(_cpu.OK)
+    # Other blocks one by one, added up in float32 in the order of K; the last one makes the result
+    # of the sum.
     sums_so_far = cupy.empty(y.array.shape, np.float32)
     partial = Result(sums_so_far, _cpu.F32)
-    for i, part in enumerate(right):
-        left = rows_along_k(a.array[..., i * block : (i + 1) * block])
+    lefts = blocks_along_k(a.array, block).parts
+    for i, (left, part) in enumerate(zip(lefts, right.parts, strict=True)):
         of_a = Operand(
             None, a.code, _of_block(a.zero_point, (..., i)), _of_block(a.scale, (..., i))
         )
         of_b = Operand(None, b.code, _of_block(b.zero_point, i), _of_block(b.scale, i))
-        to = y if part is right[-1] else partial
-        _product(left, part, of_a, of_b, to, sums[i], sums_so_far.data.ptr if i else 0)
+        to = y if part is right.parts[-1] else partial
+        before = sums_so_far.data.ptr if i else 0
+        if part.depth * most <= _INT32_MAX:
+            _product(left, part, of_a, of_b, to, right.sums[i], before)
+        else:
+            _wide_product(left, part, of_a, of_b, to, most, before)
     return int(_cpu.OK)
 
 
@@ -176,14 +192,11 @@ def _of_block(values: Any, index: Any) -> Any:
     return values if values is None or values.ndim == 0 else values[index]
 
 
-def _right_parts(b: Operand, k: int, block: int) -> tuple[list[Rows], list[Any]]:
-    """The right operand along K, a part for every block, and the sums that it brings along."""
+def _right(b: Operand, block: int) -> Blocks:
+    """The right operand along K."""
     if isinstance(b.array, PackedCodes):
-        return b.array.parts, b.array.sums
-    columns = b.array.swapaxes(-1, -2)
-    step = block or max(k, 1)
-    parts = [rows_along_k(columns[..., i : i + step]) for i in range(0, max(k, 1), step)]
-    return parts, [None] * len(parts)
+        return b.array.blocks
+    return blocks_along_k(b.array.swapaxes(-1, -2), block)
 
 
 def _farthest(x: Operand) -> int:
@@ -191,20 +204,24 @@ def _farthest(x: Operand) -> int:
     return 255 if x.zero_point is not None or x.code == _cpu.U8 else 128
 
 
-def _wide_product(left: Rows, right: Rows, a: Operand, b: Operand, y: Result, most: int) -> None:
-    """The same in parts of at most `most` columns of K, added up in 64 bits."""
+def _wide_product(
+    left: Rows, right: Rows, a: Operand, b: Operand, y: Result, most: int, before: int = 0
+) -> None:
+    """The same in parts of K that int32 holds, added up in 64 bits; `most` is one product's."""
     import cupy
 
+    step = _INT32_MAX // most // 16 * 16
     part = cupy.empty(y.array.shape, np.int32)
     sums = cupy.empty(y.array.shape, np.int64)
-    for first in range(0, left.depth, most):
-        depth = min(most, left.depth - first)
+    for first in range(0, left.depth, step):
+        depth = min(step, left.depth - first)
         piece = Result(part, _cpu.I32)
         _product(left.part(first, depth), right.part(first, depth), a, b, piece, None)
         n = part.size
         launch("gemm_wide", "add_part", -(-n // 256), 256, sums, part, n, int(first == 0))
     kept: list[Any] = []
     g = _described(left, right, a._replace(zero_point=None), b._replace(zero_point=None), y, kept)
+    g["before"] = before
     launch("gemm_wide", "finish", -(-sums.size // 256), 256, sums, packed(g))
 
 
@@ -247,6 +264,56 @@ def _product(
 
 def _hopper(left: Rows, right: Rows) -> str:
     return f"gemm_hopper_{left.name}{right.name}_sm_90a"
+
+
+def _blocked_product(
+    left: Rows, right: Rows, a: Operand, b: Operand, y: Result, block: int, b_sum: Any
+) -> None:
+    """One launch for all blocks of K, of a multiple of 32."""
+    target: Any = y.array
+    m, n = target.shape[-2:]
+    blocks = -(-left.depth // block)
+    kept: list[Any] = []
+    g = _described(left, right, _without_blocks(a), _without_blocks(b), y, kept)
+    g["block"], g["blocks"] = block, blocks
+    for name, values in (("a_zero", a.zero_point), ("a_scale", a.scale)):
+        if values is not None and values.ndim > 0:
+            kept.append(values := _there(values))
+            each = blocks if values.strides[-1] else 1  # 1: one value for all blocks of a row
+            g[name] = values.data.ptr, each, m * each if values.ndim > 2 else 0, 0, 1
+            g[f"{name}_block"] = int(each == blocks)
+    for name, values in (("b_zero", b.zero_point), ("b_scale", b.scale)):
+        if values is not None and values.ndim > 0:
+            kept.append(values := _there(values))
+            g[name], g[f"{name}_block"] = (values.data.ptr, 1, 0, 0, 1), n
+    if a.zero_point is not None:
+        kept.append(b_sum := block_sums_of(right, block) if b_sum is None else b_sum)
+        g["b_sum"] = b_sum.data.ptr, 1, n * blocks if right.step else 0, 0, 1
+        g["b_sum_block"] = n
+    if b.zero_point is not None:
+        kept.append(a_sum := block_sums_of(left, block))
+        g["a_sum"] = a_sum.data.ptr, 1, m * blocks if left.step else 0, 0, 1
+        g["a_sum_block"] = m
+    chosen = plan_blocks(m, n, g["batches"], *_device(target.device.id))
+    g["splits"] = 1
+    kernel = _cuda_loader.kernel(f"{chosen.unit}_{left.name}{right.name}", chosen.name)
+    kernel((chosen.grid,), (chosen.block,), (packed(g),), shared_mem=chosen.shared)
+
+
+def _without_blocks(x: Operand) -> Operand:
+    """With those parameters alone that are one for all."""
+
+    def single(values: Any) -> Any:
+        return values if values is None or values.ndim == 0 else None
+
+    return x._replace(zero_point=single(x.zero_point), scale=single(x.scale))
+
+
+def _there(values: Any) -> Any:
+    """Parameters on the device."""
+    import cupy
+
+    return cupy.asarray(values) if isinstance(values, np.ndarray) else values
 
 
 def _described(

@@ -21,6 +21,9 @@ GEMM = np.dtype(
         *((name, "i4") for name in ("m", "n", "k", "depth", "batches", "splits", "output", "mode")),
         *((name, "i4") for name in ("zero_point", "qmin", "qmax")),
         *((name, "f4") for name in ("scale", "low", "high")),
+        *((name, "i4") for name in ("block", "blocks")),
+        *((f"{name}_block", "i8") for name in ("a_zero", "b_zero", "a_sum", "b_sum")),
+        *((f"{name}_block", "i8") for name in ("a_scale", "b_scale")),
     ]
 )
 """pq_gemm of pyquant/cuda/gemm.cuh."""
@@ -28,7 +31,7 @@ NOTHING: dict[str, Any] = {
     name: (0,) * 5 if kind == VECTOR else 0 for name, (kind, *_) in (GEMM.fields or {}).items()
 }
 """Its fields, in order, when there is nothing to say."""
-_FORMAT = struct.Struct("=" + "6Q6q" + 7 * "QqqII" + "11i3f")
+_FORMAT = struct.Struct("=" + "6Q6q" + 7 * "QqqII" + "11i3f2i6q")
 
 
 def packed(fields: dict[str, Any]) -> np.ndarray[Any, Any]:
@@ -74,6 +77,8 @@ class Plan(NamedTuple):
 
 SKINNY, SMALL = Tile(16, 128, 128, 128, 3), Tile(64, 64, 128, 128, 3)
 SQUARE, LARGE = Tile(128, 128, 128, 64, 4), Tile(128, 256, 256, 64, 4)
+NARROW, WIDE = Tile(16, 32, 64, 128, 6), Tile(64, 64, 128, 128, 3)
+"""Of gemm_blocks.cuh."""
 HOPPER = Plan("gemm_hopper", "gemm_128x256_sm_90a", 0, 384, 217_152)
 _MOST_ROWS = 8
 FRONT_WARPS, _FRONT_LOADS = 16, 8  # a block of gemm_front.cuh, and loads of 16 bytes a lane
@@ -116,6 +121,18 @@ def plan(m: int, n: int, k: int, batches: int, capability: int, processors: int)
         unit, f"gemm_{tile.m}x{tile.n}", tiles * splits, tile.threads, tile.shared(capability),
         splits, tile,
     )  # fmt: skip
+
+
+def plan_blocks(m: int, n: int, batches: int, capability: int, processors: int) -> Plan:
+    """The kernel where every block of K, a multiple of 32, has a scale of its own.
+
+    Sums of floats have an order, and none can share K: many tiles are all that makes use of the
+    device. Not measured either.
+    """
+    tile = WIDE if 2 * _tiles(WIDE, m, n) * batches >= processors and m > NARROW.m else NARROW
+    grid = _tiles(tile, m, n) * batches
+    name = f"gemm_blocks_{tile.m}x{tile.n}"
+    return Plan("gemm_blocks", name, grid, tile.threads, tile.shared(capability), 1, tile)
 
 
 def plan_of_floats(m: int, n: int, k: int, itemsize: int, processors: int) -> Plan | None:

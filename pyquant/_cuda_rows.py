@@ -79,6 +79,37 @@ def rows_along_k(x: Any, *, copy: bool = False) -> Rows:
     return Rows(laid, laid.data.ptr, batches, rows, depth, k, k, step, signed)
 
 
+class Blocks(NamedTuple):
+    """Matrices in blocks of K that share a scale, or in one."""
+
+    whole: Rows | None
+    """All of K; None where no block but the first begins on a multiple of 16."""
+    parts: list[Rows]
+    """A matrix for every block."""
+    sums: list[Any]
+    """Those of `sums_of`, of every part; None where they are not known."""
+    block_sums: Any
+    """The same in one array, as `block_sums_of` makes it."""
+
+
+def blocks_along_k(x: Any, block: int, *, packed: bool = False) -> Blocks:
+    """Rows along K in blocks of so many elements, 0 for all; `packed` copies and sums them."""
+    k = max(x.shape[-1], 1)
+    step = block or k
+    whole = None
+    if step % 16 and step < k:
+        parts = [rows_along_k(x[..., i : i + step], copy=packed) for i in range(0, k, step)]
+    else:
+        whole = rows_along_k(x, copy=packed)
+        parts = [whole.part(i, min(step, whole.depth - i)) for i in range(0, k, step)]
+    if not packed:
+        return Blocks(whole, parts, [None] * len(parts), None)
+    if whole is None or not block:
+        return Blocks(whole, parts, [sums_of(part) for part in parts], None)
+    sums = block_sums_of(whole, block)
+    return Blocks(whole, parts, [sums[:, i] for i in range(len(parts))], sums)
+
+
 def even_step(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
     """The bytes from one matrix of a batch to the next; None where they differ."""
     step = count = 0
@@ -111,6 +142,22 @@ def sums_of(x: Rows) -> Any:
     return sums
 
 
+def block_sums_of(x: Rows, block: int) -> Any:
+    """The sum of every `block` of K, a multiple of 16: (matrices that differ, blocks, rows)."""
+    import cupy
+
+    separate = 1 if x.step == 0 else x.batches
+    blocks = -(-x.k // block)
+    sums = cupy.empty((separate, blocks, x.rows), np.int32)
+    for i in range(separate if sums.size else 0):
+        launch(
+            "transpose", f"block_sums_{x.name}", -(-x.rows * blocks // 32), 256,
+            x.pointer + i * x.step, sums.data.ptr + 4 * i * blocks * x.rows,
+            x.rows, x.k, x.pitch, block,
+        )  # fmt: skip
+    return sums
+
+
 def launch(unit: str, name: str, grid: int, block: int, *args: Any) -> None:
     """A kernel of a grid of one dimension."""
     _cuda_loader.kernel(unit, name)((grid,), (block,), args)
@@ -129,21 +176,14 @@ class PackedCodes:
     def __init__(self, b: Any, code: int, block: int) -> None:
         self.k, self.n = b.shape
         self.block, self.code = block, code
-        step = block or max(self.k, 1)
-        starts = range(0, max(self.k, 1), step)
-        if step % 16 == 0:
-            whole = rows_along_k(b.T, copy=True)
-            self.parts = [whole.part(i, min(step, self.k - i)) for i in starts]
-        else:
-            self.parts = [rows_along_k(b[i : i + step].T, copy=True) for i in starts]
-        self.sums = [sums_of(part) for part in self.parts]
+        self.blocks = blocks_along_k(b.T, block, packed=True)
         self._copies: dict[int, tuple[Any, Any]] = {}
 
     @property
     def nbytes(self) -> int:
         """Bytes on the device."""
-        codes = sum(part.rows * part.k for part in self.parts)
-        return codes + sum(int(sums.nbytes) for sums in self.sums)
+        codes = sum(part.rows * part.k for part in self.blocks.parts)
+        return codes + sum(int(sums.nbytes) for sums in self.blocks.sums)
 
     def again(self) -> PackedCodes:
         return self
@@ -166,10 +206,10 @@ class PackedCodes:
         """The (K, N) array of codes."""
         import cupy
 
-        with self.parts[0].array.device:
-            b = cupy.empty((self.k, self.n), self.parts[0].array.dtype)
+        with self.blocks.parts[0].array.device:
+            b = cupy.empty((self.k, self.n), self.blocks.parts[0].array.dtype)
             first = 0
-            for part in self.parts:
+            for part in self.blocks.parts:
                 column = part.pointer - part.array.data.ptr
                 laid = part.array.reshape(part.rows, part.pitch)[:, column : column + part.depth]
                 b[first : first + part.depth] = laid.T

@@ -89,16 +89,7 @@ class Product:
                 y = acc.astype(np.float32) * scale
                 if self.before is not None:
                     y = self.before + y
-                if self.bias is not None:
-                    y = y + self.bias
-                y = np.minimum(np.maximum(y, np.float32(self.clip[0])), np.float32(self.clip[1]))
-                if self.output == F32:
-                    return y
-                if self.output == F16:
-                    return y.astype(np.float16).view(np.uint16)
-                import ml_dtypes
-
-                return y.astype(ml_dtypes.bfloat16).view(np.uint16)
+                return self.narrowed(y)
         total = acc if self.bias is None else acc + self.bias
         if self.output == I32:
             return total.astype(np.int32)
@@ -113,19 +104,32 @@ class Product:
             y[i] = end(int(total[i]), float(multiplier[i[1:]]), self.zero_point, *self.grid)
         return y
 
+    def narrowed(self, y):
+        """The end of float results."""
+        if self.bias is not None:
+            y = y + self.bias
+        y = np.minimum(np.maximum(y, np.float32(self.clip[0])), np.float32(self.clip[1]))
+        if self.output == F32:
+            return y
+        if self.output == F16:
+            return y.astype(np.float16).view(np.uint16)
+        import ml_dtypes
+
+        return y.astype(ml_dtypes.bfloat16).view(np.uint16)
+
     def described(self, extra=0):
         """The result's memory, the description, and what must stay alive."""
         batches, m, n = self.shape
         kept = []
 
-        def vector(values, batch=0):
+        def vector(values, batch=0, step=1):
             if values is None:
                 return 0, 0, 0, 0, 0
             values = np.asarray(values)
             if values.ndim == 0:
                 return 0, 0, 0, int(values.view(np.uint32)), 1
             kept.append(values := np.ascontiguousarray(values))
-            return values.ctypes.data, 1, batch, 0, 1
+            return values.ctypes.data, step, batch, 0, 1
 
         memory = np.full((batches, m, n + self.gap), 77, self.dtype())
         y = memory[..., : n + self.gap][..., self.gap :]
@@ -137,13 +141,8 @@ class Product:
         g["lda"], g["ldb"], g["ldc"] = a.shape[-1], b.shape[-1], n + self.gap
         g["a_batch"], g["c_batch"] = a.shape[-1] * m, m * (n + self.gap)
         g["b_batch"] = b.shape[-1] * n if len(b) == batches else 0
-        g["a_zero"], g["b_zero"] = vector(self.a_zero), vector(self.b_zero)
-        if self.sums and self.b_zero is not None:
-            g["a_sum"] = vector(self.a.astype(np.int64).sum(-1).astype(np.int32), m)
-        if self.sums and self.a_zero is not None:
-            sums = self.b.astype(np.int64).sum(-1).astype(np.int32)
-            g["b_sum"] = vector(sums, n if len(b) == batches else 0)
-        g["a_scale"], g["b_scale"] = vector(self.a_scale), vector(self.b_scale)
+        for key, value in self.parameters(vector).items():
+            g[key] = value
         g["bias"] = vector(self.bias)
         g["m"], g["n"], g["k"], g["depth"], g["batches"] = m, n, k, self.a.shape[-1], batches
         g["splits"], g["output"], g["mode"] = 1, self.output, self.mode
@@ -153,6 +152,18 @@ class Product:
         g["qmin"], g["qmax"] = self.grid
         g["low"], g["high"] = self.clip
         return y, memory, g, (a, b, kept)
+
+    def parameters(self, vector):
+        """Scales, zero points and sums of the description."""
+        batches, m, n = self.shape
+        g = {"a_zero": vector(self.a_zero), "b_zero": vector(self.b_zero)}
+        if self.sums and self.b_zero is not None:
+            g["a_sum"] = vector(self.a.astype(np.int64).sum(-1).astype(np.int32), m)
+        if self.sums and self.a_zero is not None:
+            sums = self.b.astype(np.int64).sum(-1).astype(np.int32)
+            g["b_sum"] = vector(sums, n if len(self.b) == batches else 0)
+        g["a_scale"], g["b_scale"] = vector(self.a_scale), vector(self.b_scale)
+        return g
 
     def check(self, y, memory):
         expected = self.expected()
@@ -192,6 +203,56 @@ class Product:
             maps.append(one)
         library.launch(name, (clusters,), (2 * HOPPER.block,), (*maps, g), seed=seed)
         self.check(y, memory)
+
+
+@dataclass
+class BlockedProduct(Product):
+    """With scales and zero points for all, or (m, blocks) and (blocks, n) of them."""
+
+    block: int = 32
+
+    def blocks(self):
+        """Of each block of K: the part of a and b, and its parameters."""
+        for i, first in enumerate(range(0, self.a.shape[-1], self.block)):
+            along = slice(first, first + self.block)
+            a = [x if x is None or x.ndim == 0 else x[:, i] for x in (self.a_zero, self.a_scale)]
+            b = [x if x is None or x.ndim == 0 else x[i] for x in (self.b_zero, self.b_scale)]
+            yield Product(
+                self.a[..., along], self.b[..., along], a[0], b[0], a[1], b[1], output=F32
+            )
+
+    def expected(self):
+        y = None
+        with np.errstate(all="ignore"):
+            for part in self.blocks():
+                x = part.expected()
+                y = x if y is None else y + x
+            return self.narrowed(y)
+
+    def parameters(self, vector):
+        batches, m, n = self.shape
+        starts = range(0, self.a.shape[-1], self.block)
+        g = {"block": self.block, "blocks": len(starts)}
+
+        def of_a(name, values, batch=0):
+            g[name] = vector(values, batch, len(starts))
+            g[f"{name}_block"] = 1 if np.ndim(values) else 0
+
+        def of_b(name, values, batch=0):
+            g[name] = vector(values, batch)
+            g[f"{name}_block"] = n if np.ndim(values) else 0
+
+        of_a("a_zero", self.a_zero)
+        of_b("b_zero", self.b_zero)
+        of_a("a_scale", self.a_scale)
+        of_b("b_scale", self.b_scale)
+        if self.b_zero is not None:
+            sums = np.add.reduceat(self.a, starts, axis=-1, dtype=np.int32)
+            of_a("a_sum", sums, m * len(starts))
+        if self.a_zero is not None:
+            sums = np.add.reduceat(self.b, starts, axis=-1, dtype=np.int32).swapaxes(1, 2)
+            of_b("b_sum", sums, n * len(starts) if len(self.b) == batches else 0)
+        return g
 
 
 def product(rng, m, n, k, a_signed=True, b_signed=True, batches=1, b_batches=None, **given):

@@ -16,11 +16,24 @@ from cuda_products import (
     FIXED_SINGLE,
     FLOAT,
     I32,
+    BlockedProduct,
+    codes,
     product,
 )
 
 from pyquant import _cuda_gemm_plan
-from pyquant._cuda_gemm_plan import HOPPER, LARGE, SKINNY, SMALL, SQUARE, Tile, plan
+from pyquant._cuda_gemm_plan import (
+    HOPPER,
+    LARGE,
+    NARROW,
+    SKINNY,
+    SMALL,
+    SQUARE,
+    WIDE,
+    Tile,
+    plan,
+    plan_blocks,
+)  # fmt: skip
 
 TILES = [SKINNY, SMALL, SQUARE, LARGE]
 SIGNS = list(itertools.product((True, False), repeat=2))
@@ -210,6 +223,93 @@ def test_sums_beyond_int32_in_the_epilogue(mma):
             exact = Fraction(int(total[i])) * Fraction(float(one.b_scale[i[2]]))
             near = min(max(exact, -32768), 32767)
             assert abs(int(y[i]) - near) <= Fraction(1, 2) + abs(near) / 2**24, (mode, i)
+
+
+# ---- blocks along K ----
+
+BLOCK_TILES = [NARROW, WIDE]
+
+
+def in_blocks(rng, m, n, k, block, signed=(True, True), batches=1, b_batches=None, zeros=(1, 1)):
+    """With scales and zero points that are one for all or one for every line and block."""
+    one = BlockedProduct(
+        codes(rng, (batches, m, k), signed[0]),
+        codes(rng, (b_batches or batches, n, k), signed[1]),
+        output=F32, block=block, gap=int(rng.integers(3)),
+    )  # fmt: skip
+    blocks = -(-k // block)
+    for side, shape in enumerate(((m, blocks), (blocks, n))):
+        scale = (0.01 + rng.random(shape if rng.integers(4) else ())).astype(np.float32)
+        low = -128 if signed[side] else 0
+        zero = np.int32(rng.integers(low, low + 256, shape if rng.integers(2) else ()))
+        setattr(one, f"{'ab'[side]}_scale", np.float32(scale) if scale.ndim == 0 else scale)
+        setattr(one, f"{'ab'[side]}_zero", zero if zeros[side] else None)
+    return one
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    return cuda_host.library("gemm_blocks_i8i8")
+
+
+def block_name(tile: Tile) -> str:
+    return f"gemm_blocks_{tile.m}x{tile.n}"
+
+
+@pytest.mark.parametrize("tile", BLOCK_TILES, ids=block_name)
+@pytest.mark.parametrize("block", [32, 64, 96, 128, 160, 256])
+def test_blocks_of_k(blocks, tile, block):
+    rng = np.random.default_rng(block)
+    depths = [block + 1, 2 * block, 3 * block - 1, 4 * block + 17, 7 * block + 40]
+    for k, zeros in zip(depths, itertools.cycle([(0, 0), (0, 1), (1, 0), (1, 1)]), strict=False):
+        m, n = (int(x + rng.integers(-5, 6)) for x in (tile.m, tile.n))
+        one = in_blocks(rng, m, n, k, block, zeros=zeros)
+        one.run_tile(blocks, block_name(tile), tile, extra=16 * int(rng.integers(2)))
+
+
+@pytest.mark.parametrize("signed", SIGNS)
+def test_blocks_of_every_type_and_batches(signed):
+    rng = np.random.default_rng(13)
+    library = cuda_host.library(f"gemm_blocks_{pair(signed)}")
+    for tile, batches, b_batches in [(NARROW, 2, 1), (WIDE, 2, 2), (NARROW, 3, 3)]:
+        one = in_blocks(rng, tile.m + 2, tile.n + 1, 300, 64, signed, batches, b_batches)
+        one.run_tile(library, block_name(tile), tile)
+
+
+@pytest.mark.parametrize("tile", BLOCK_TILES, ids=block_name)
+def test_every_end_of_blocks(blocks, tile):
+    rng = np.random.default_rng(14)
+    for output in (F32, F16, BF16):
+        for clip in [(-np.inf, np.inf), (0.0, np.inf), (-9.0, 2000.0)]:
+            one = in_blocks(rng, 18, 37, 130, 32)
+            one.output, one.clip = output, clip
+            one.bias = None if clip[0] == 0 else np.float32(rng.standard_normal(37) * 100)
+            one.run_tile(blocks, block_name(tile), tile)
+
+
+@pytest.mark.parametrize("tile", BLOCK_TILES, ids=block_name)
+def test_sums_of_blocks_start_with_the_first(blocks, tile):
+    """-0.0 of a product that underflows is not lost to a zero before it, and order counts."""
+    rng = np.random.default_rng(15)
+    one = in_blocks(rng, 5, 9, 96, 32, zeros=(0, 0))
+    one.a[...], one.b[...] = 1, -1
+    one.a_scale = one.b_scale = np.float32(1e-30)
+    one.run_tile(blocks, block_name(tile), tile)
+    assert np.signbit(one.expected()).all() and not one.expected().any()
+    one.a_scale, one.b_scale = np.float32(1), np.zeros((3, 9), np.float32)
+    one.b_scale[0], one.b_scale[1], one.b_scale[2] = 1e30, 1.0, 1e30
+    one.b[..., 64:] = 1
+    one.run_tile(blocks, block_name(tile), tile)
+    assert not one.expected().any()
+
+
+def test_turing_has_the_same_blocks():
+    text = "#define PQ_ARCH 750\n" + (cuda_host.KERNELS / "gemm_blocks_u8i8.cu").read_text()
+    library = cuda_host.library_of(text, "gemm_blocks_turing")
+    rng = np.random.default_rng(16)
+    for tile in BLOCK_TILES:
+        one = in_blocks(rng, tile.m + 1, tile.n - 1, 1000, 96, (False, True))
+        one.run_tile(library, block_name(tile), tile, capability=75)
 
 
 # ---- few rows ----
@@ -407,6 +507,16 @@ def test_a_plan_covers_the_product_and_fits_the_device(capability):
             assert capability == 90 and chosen.grid % 2 == 0 and chosen.grid <= 132
 
 
+@pytest.mark.parametrize("capability", [75, 80, 86, 89, 90, 100, 120])
+def test_a_plan_of_blocks_covers_the_product_and_fits_the_device(capability):
+    most = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}[capability] << 10
+    for m, n, batches in itertools.product((1, 9, 16, 17, 100, 2048), (1, 768, 4096), (1, 3)):
+        chosen = plan_blocks(m, n, batches, capability, 132)
+        tile = chosen.tile
+        assert chosen.shared <= most - 1024 and chosen.splits == 1
+        assert chosen.grid == -(-m // tile.m) * -(-n // tile.n) * batches
+
+
 def test_the_plan_for_the_shapes_that_matter():
     def unit(m, n, k, capability=90):
         return plan(m, n, k, 1, capability, 132).name
@@ -479,6 +589,19 @@ def test_pad_rows(laying, shape):
         )  # fmt: skip
         wanted = memory if from_pitch > 0 else memory[:, ::-1]
         assert (laid[..., :k] == wanted[..., :k]).all() and (laid[..., k:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_block_sums(laying, dtype):
+    rng = np.random.default_rng(3)
+    for rows, k, pitch, block in [(1, 16, 16, 32), (9, 528, 544, 32), (7, 416, 416, 96)]:
+        x = rng.integers(0, 256, (rows, pitch), dtype=np.uint8)
+        starts = range(0, k, block)
+        sums = np.full((len(starts), rows), 99, np.int32)
+        grid = (-(-sums.size // 32),)
+        laying.launch(f"block_sums_{dtype}", grid, (256,), (x, sums, rows, k, pitch, block))
+        wide = x[:, :k].view(np.int8 if dtype == "i8" else np.uint8).astype(np.int64)
+        assert (np.add.reduceat(wide, starts, axis=1) == sums.T).all()
 
 
 @pytest.mark.parametrize("dtype", ["i8", "u8"])

@@ -29,10 +29,26 @@ def test_tiles_use_tensor_cores(arch):
             assert count(code, "LDGSTS", width="128") > 0
 
 
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_blocks_use_tensor_cores(arch):
+    """Four steps of 32 in a piece; and one conversion for every sum of a lane at a block's end."""
+    for tile, (m, n) in {"16x32": (16, 16), "64x64": (32, 32)}.items():
+        code = instructions("gemm_blocks_i8i8", arch)[f"gemm_blocks_{tile}"]
+        products = (m // 16) * (n // 8) * 4 * (4 if arch == "sm_75" else 1)
+        assert count(code, "IMMA") % products == 0 and count(code, "IMMA") >= products
+        assert count(code, "LDSM") >= (m // 16 + n // 16) * 4
+        assert count(code, "I2F") >= m * n // 32
+        assert count(code, "STG", width="128") >= 2
+        if arch != "sm_75":
+            assert count(code, "LDGSTS", width="128") > 0
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_every_pair_of_types_has_its_instruction(pair):
-    tiles = instructions(f"gemm_mma_{pair}", "sm_90")
-    for name, code in (tiles | instructions(f"gemm_mma_small_{pair}", "sm_90")).items():
+    tiles = dict(instructions(f"gemm_mma_{pair}", "sm_90"))
+    for unit in ("gemm_mma_small", "gemm_blocks"):
+        tiles |= instructions(f"{unit}_{pair}", "sm_90")
+    for name, code in tiles.items():
         assert count(code, f"IMMA.16832.{types(pair)}") > 0, name
         assert count(code, "IMMA") == count(code, f"IMMA.16832.{types(pair)}"), name
     for name, code in instructions(f"gemm_rows_{pair}", "sm_90").items():

@@ -172,6 +172,10 @@ CASES = [
     ({}, {}), ({"axis": 0}, {"axis": 1}), ({"dtype": "uint8", "scheme": "affine"}, {"axis": 1}),
     ({"axis": 1, "block_size": 16}, {"axis": 0, "block_size": 16}),
     ({}, {"axis": 0, "block_size": 24, "dtype": "uint8", "scheme": "affine"}),
+    ({"axis": 0}, {"axis": 0, "block_size": 32, "dtype": "int4"}),
+    ({"dtype": "uint8", "scheme": "affine"}, {"axis": 0, "block_size": 64}),
+    ({"axis": 1, "block_size": 96, "dtype": "uint8", "scheme": "affine"},
+     {"axis": 0, "block_size": 96, "dtype": "uint4", "scheme": "affine"}),
 ]  # fmt: skip
 
 
@@ -311,6 +315,76 @@ def test_rows_of_floats_in_any_layout(gpu):
         same(pq.linear(there, on_w, bias, relu=True), pq.linear(one, w, bias, relu=True))
     out = pq.QuantParams(0.3, 5, "int8")
     same(pq.linear(array(x), on_w, out_params=out).data, pq.linear(x, w, out_params=out).data)
+
+
+def products(names):
+    return [name for name in names if name.startswith("gemm")]
+
+
+@pytest.mark.parametrize("m, kernel", [(1, "16x32"), (17, "16x32"), (200, "64x64")])
+def test_blocks_take_one_launch(gpu, m, kernel):
+    rng = np.random.default_rng(11)
+    affine = {"dtype": "uint8", "scheme": "affine"}
+    for k, block in [(96, 32), (200, 64), (300, 128), (290, 96)]:
+        of_a = [{}, {"axis": 0}, {"axis": 1, "block_size": block, **affine}][int(rng.integers(3))]
+        a, on_a = both(rng.standard_normal((m, k)).astype(np.float32), **of_a)
+        for given in ({"dtype": "int4"}, affine):
+            b, on_b = both(
+                rng.standard_normal((k, 70)).astype(np.float32), axis=0, block_size=block, **given
+            )
+            for right in (on_b, pq.pack(on_b)):
+                with standin_cupy.nothing_fetched(), launches() as seen:
+                    y = pq.matmul(on_a, right)
+                assert products(seen) == [f"gemm_blocks_{kernel}"]
+                same(y, pq.matmul(a, b))
+
+
+def test_blocks_of_the_left_operand_alone_and_batches(gpu):
+    rng = np.random.default_rng(12)
+    a, on_a = both(rng.standard_normal((3, 20, 100)).astype(np.float32), axis=2, block_size=32)
+    for shape, given in [((100, 9), {"axis": 1}), ((3, 100, 9), {})]:
+        b, on_b = both(rng.standard_normal(shape).astype(np.float32), **given)
+        with launches() as seen:
+            same(pq.matmul(on_a, on_b), pq.matmul(a, b))
+        assert len(products(seen)) == (1 if len(shape) == 2 else 3)  # a product for each a's scales
+    for rows in (3, 20):  # rows quantized on the way, with one scale for all blocks
+        x = rng.standard_normal((2, 2, rows, 100)).astype(np.float32)
+        w, on_w = both(rng.standard_normal((9, 100)).astype(np.float32), axis=1, block_size=32)
+        for y in (array(x), array(x)[:, :, ::-1]):
+            same(pq.linear(y, on_w), pq.linear(y.get(), w))
+
+
+@pytest.mark.parametrize("block", [16, 24, 40])
+def test_blocks_of_odd_sizes(gpu, block):
+    """A launch for each."""
+    rng = np.random.default_rng(13)
+    a, on_a = both(
+        rng.standard_normal((20, 100)).astype(np.float32), dtype="uint8", scheme="affine"
+    )
+    b, on_b = both(rng.standard_normal((100, 9)).astype(np.float32), axis=0, block_size=block)
+    for right in (on_b, pq.pack(on_b)):
+        with launches() as seen:
+            same(pq.matmul(on_a, right), pq.matmul(a, b))
+        assert len(products(seen)) == -(-100 // block)
+
+
+def test_blocks_beyond_int32(gpu):
+    """Blocks whose sums int32 may not hold are added up in 64 bits, and each is rounded once."""
+    k, block = 2 * 34016 + 100, 34016
+    a, b = np.full((3, k), 255, np.uint8), np.full((k, 5), 255, np.uint8)
+    a[1, ::3], b[::7, 1] = 3, 9
+    scale = np.float32([[0.1], [0.3], [0.7]]) + np.arange(5, dtype=np.float32) / 8
+    params = pq.QuantParams(scale, 0, "uint8", axis=0, block_size=block)
+    on_b = pq.QuantizedArray(array(b), params)
+    on_a = pq.QuantizedArray(array(a), pq.QuantParams(0.01, 0, "uint8"))
+    wanted = None
+    for i, first in enumerate(range(0, k, block)):
+        along = slice(first, first + block)
+        sums = a[:, along].astype(np.int64) @ b[along].astype(np.int64)
+        term = sums.astype(np.float32) * (np.float32(0.01) * scale[i])
+        wanted = term if wanted is None else wanted + term
+    for right in (on_b, pq.pack(on_b)):
+        same(pq.matmul(on_a, right), wanted)
 
 
 def test_beyond_int32(gpu):

@@ -14,7 +14,7 @@ struct pq_vector {
 };
 
 /* C = (A - a_zero) (B - b_zero), A (m, depth), B (n, depth) both with contiguous rows. The rows hold k >= depth bytes,
- * k a multiple of 16, zeros past depth; rows begin on multiples of 16 bytes. pyquant/_cuda_gemm.py has the same layout. */
+ * k a multiple of 16, zeros past depth; rows begin on multiples of 16 bytes. pyquant/_cuda_gemm_plan.py has the same layout. */
 struct pq_gemm {
     const void *a, *b;
     void *c;
@@ -32,6 +32,10 @@ struct pq_gemm {
     int zero_point, qmin, qmax;
     float scale;     /* of codes */
     float low, high; /* floats are clipped to */
+    /* Where every `block` of K has scales and zero points of its own (gemm_blocks.cuh): how many blocks, and elements from
+     * one block's parameters to the next one's. */
+    int block, blocks;
+    i64 a_zero_block, b_zero_block, a_sum_block, b_sum_block, a_scale_block, b_scale_block;
 };
 
 enum { PQ_OUT_I32, PQ_OUT_F32, PQ_OUT_F16, PQ_OUT_BF16, PQ_OUT_CODE8, PQ_OUT_CODE16 };
@@ -132,6 +136,17 @@ PQ_DEVICE int code_of_sum(const pq_gemm &g, i64 sum, float multiplier)
     return pq_clamp_code(value, g.zero_point, g.qmin, g.qmax);
 }
 
+/* What a sum of real numbers becomes: the bits of a float32, float16 or bfloat16. */
+PQ_DEVICE u32 real_result(const pq_gemm &g, float sum, const pq_column &column)
+{
+    pq_bits32 x;
+    x.f = sum;
+    if (g.bias.given) x.f = x.f + column.bias.f; /* adding 0 would lose a -0.0 */
+    x.f = x.f < g.low ? g.low : x.f;
+    x.f = x.f > g.high ? g.high : x.f;
+    return g.output == PQ_OUT_F32 ? x.u : g.output == PQ_OUT_F16 ? narrow_f16(x.f) : narrow_bf16(x.f);
+}
+
 /* The result of one corrected accumulator: an int32, the bits of a float32, float16 or bfloat16, or a code. `before`
  * is what a float is added to. */
 PQ_DEVICE u32 result_of(const pq_gemm &g, i64 acc, const pq_row &row, const pq_column &column, float before)
@@ -143,13 +158,8 @@ PQ_DEVICE u32 result_of(const pq_gemm &g, i64 acc, const pq_row &row, const pq_c
         if (gives_codes(g)) scale = scale / g.scale;
     }
     if (gives_codes(g)) return (u32)code_of_sum(g, acc + (int)column.bias.u, scale);
-    pq_bits32 x;
-    x.f = (acc == (int)acc ? (float)(int)acc : (float)acc) * scale;
-    if (g.before) x.f = before + x.f;
-    if (g.bias.given) x.f = x.f + column.bias.f; /* adding 0 would lose a -0.0 */
-    x.f = x.f < g.low ? g.low : x.f;
-    x.f = x.f > g.high ? g.high : x.f;
-    return g.output == PQ_OUT_F32 ? x.u : g.output == PQ_OUT_F16 ? narrow_f16(x.f) : narrow_bf16(x.f);
+    const float x = (acc == (int)acc ? (float)(int)acc : (float)acc) * scale;
+    return real_result(g, g.before ? before + x : x, column);
 }
 
 PQ_DEVICE float before_of(const pq_gemm &g, int m, int n, int batch)
@@ -191,8 +201,8 @@ template <int COLUMNS> PQ_DEVICE void fill_slab(int *slab, const int (*c)[4])
 
 /* What becomes of a warp's slab, rows row0 ... + 15 and columns column0 ... of product `batch`: a lane keeps its four
  * columns from row to row, and hands over the results of one row at a time. All lanes of the warp must call; they do it
- * as often, and for rows and columns too that the product has not. */
-template <int COLUMNS, class TAKE>
+ * as often, and for rows and columns too that the product has not. REAL: the slab has the bits of float sums. */
+template <int COLUMNS, bool REAL = false, class TAKE>
 PQ_DEVICE void finish_slab(const pq_gemm &g, const int *slab, int row0, int column0, int batch, const TAKE &take)
 {
     constexpr int LANES = COLUMNS / 4;
@@ -208,8 +218,15 @@ PQ_DEVICE void finish_slab(const pq_gemm &g, const int *slab, int row0, int colu
         u32 y[4];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            const int sum = corrected(j == 0 ? acc.x : j == 1 ? acc.y : j == 2 ? acc.z : acc.w, row, columns[j]);
-            y[j] = result_of(g, sum, row, columns[j], before_of(g, m, first + j, batch));
+            const int sum = j == 0 ? acc.x : j == 1 ? acc.y : j == 2 ? acc.z : acc.w;
+            if (REAL) {
+                pq_bits32 real;
+                real.u = (u32)sum;
+                y[j] = real_result(g, real.f, columns[j]);
+            } else {
+                const float before = before_of(g, m, first + j, batch);
+                y[j] = result_of(g, corrected(sum, row, columns[j]), row, columns[j], before);
+            }
         }
         take(r, y);
     }
@@ -225,13 +242,14 @@ PQ_DEVICE void store_four(void *p, const u32 (&y)[4], int size)
 
 /* To a result with contiguous rows. 32 bits an element leave at once, 16 bytes a lane; narrower ones go back to the slab,
  * packed at the start of their row, and leave from there, so that stores are 16 bytes too. */
-template <int COLUMNS> PQ_DEVICE void store_slab(const pq_gemm &g, int *slab, int row0, int column0, int batch)
+template <int COLUMNS, bool REAL = false>
+PQ_DEVICE void store_slab(const pq_gemm &g, int *slab, int row0, int column0, int batch)
 {
     constexpr int PITCH = Slab<COLUMNS>::PITCH, LANES = COLUMNS / 4;
     const int size = result_size(g.output), place = lane_id() % LANES, column0_lane = column0 + 4 * place;
     char *const c = (char *)g.c + batch * g.c_batch * size;
     const bool wide = (((u64)c | (u64)(g.ldc * size)) & 15) == 0;
-    finish_slab<COLUMNS>(g, slab, row0, column0, batch, [&](int r, const u32(&y)[4]) {
+    finish_slab<COLUMNS, REAL>(g, slab, row0, column0, batch, [&](int r, const u32(&y)[4]) {
         const int m = row0 + r;
         if (size < 4) {
             __syncwarp(); /* all have read the row that the packed results overwrite */

@@ -15,6 +15,7 @@ PQ_KERNEL __launch_bounds__(256) finish(const i64 *sums, const pq_gemm g)
     const i64 i = blockIdx.x * 256LL + threadIdx.x, line = i / g.n;
     const int n = (int)(i % g.n), m = (int)(line % g.m), batch = (int)(line / g.m);
     if (batch >= g.batches) return;
-    const u32 result = result_of(g, sums[i], row_of(g, m, batch), column_of(g, n, batch), 0);
+    const pq_row row = row_of(g, m, batch);
+    const u32 result = result_of(g, sums[i], row, column_of(g, n, batch), before_of(g, m, n, batch));
     store_result(g.c, batch * g.c_batch + m * g.ldc + n, result, result_size(g.output));
 }

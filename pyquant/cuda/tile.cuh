@@ -90,14 +90,29 @@ struct Matrices {
     }
 };
 
-template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE> struct Tile {
+/* What becomes of a warp's accumulators on their way along K: nothing here, they are whole sums at the end. In
+ * gemm_blocks.cuh blocks of K are turned into real numbers. */
+template <int MT, int NT> struct WholeSums {
+    static constexpr bool ORDERED = false; /* or may blocks share K? */
+
+    PQ_DEVICE WholeSums from(const pq_gemm &, int, int, int) { return {}; }
+    __device__ __forceinline__ void after_step(const pq_gemm &, int (&)[MT][NT][4]) {}
+    __device__ __forceinline__ void finish(const pq_gemm &, int (&)[MT][NT][4]) {}
+};
+
+template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE,
+          template <int, int> class SUMS = WholeSums>
+struct Tile {
     static constexpr int WARPS_N = BN / WN, THREADS = 32 * (BM / WM) * WARPS_N, MT = WM / 16, NT = WN / 8;
     static constexpr int STAGES = PQ_ARCH >= 800 ? PIPELINE : 2; /* without cp.async the registers are the third */
     static constexpr int STAGE = (BM + BN) * BK, SLAB = WN < 64 ? WN : 64;
     static constexpr int SHARED = STAGES * STAGE;
     static_assert(THREADS / 32 * Slab<SLAB>::WORDS * 4 <= SHARED, "the epilogue fits where the ring was");
 
-    static __device__ __forceinline__ void multiply(int (&acc)[MT][NT][4], const char *a, const char *b)
+    typedef SUMS<MT, NT> Sums;
+
+    static __device__ __forceinline__ void multiply(const pq_gemm &g, int (&acc)[MT][NT][4], Sums &sums, const char *a,
+                                                    const char *b)
     {
         const int lane = lane_id(), row = warp_id() / WARPS_N * WM + lane % 16;
         const int column = warp_id() % WARPS_N * WN + lane % 8 + lane / 16 * 8;
@@ -117,6 +132,7 @@ template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE
                     mma_16x8x32<SA, SB>(acc[i][j], x[i], y[j / 2][2 * (j % 2)], y[j / 2][2 * (j % 2) + 1]);
                 }
             }
+            sums.after_step(g, acc);
         }
     }
 
@@ -169,6 +185,8 @@ template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE
         auto a = where.template left<BM, BK, THREADS>(g, batch, row0);
         Fetch<BN, BK, THREADS> b =
             Fetch<BN, BK, THREADS>::from((const char *)g.b + batch * g.b_batch, g.ldb, column0, g.n);
+        const int row = row0 + warp_id() / WARPS_N * WM, column = column0 + warp_id() % WARPS_N * WN;
+        Sums sums = Sums::from(g, row, column, batch);
         int acc[MT][NT][4] = {};
 
         for (int s = 0; s < STAGES - 1; s++) {
@@ -195,20 +213,22 @@ template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE
 #if PQ_ARCH >= 800
             cp_async_commit();
 #endif
-            multiply(acc, shared + reading * STAGE, shared + reading * STAGE + BM * BK);
+            multiply(g, acc, sums, shared + reading * STAGE, shared + reading * STAGE + BM * BK);
             a.deposit(stage);
             b.deposit(stage + BM * BK);
             reading = reading + 1 == STAGES ? 0 : reading + 1;
             writing = writing + 1 == STAGES ? 0 : writing + 1;
         }
-        if (g.splits > 1 && !last_with_all(g, acc, number, split)) return;
+        if constexpr (!Sums::ORDERED) {
+            if (g.splits > 1 && !last_with_all(g, acc, number, split)) return;
+        }
+        sums.finish(g, acc);
 
 #if PQ_ARCH >= 800
         cp_async_wait<0>();
 #endif
         __syncthreads(); /* the ring is free */
         int *slab = (int *)shared + warp_id() * Slab<SLAB>::WORDS;
-        const int row = row0 + warp_id() / WARPS_N * WM, column = column0 + warp_id() % WARPS_N * WN;
 #pragma unroll 1 /* so that the code of the epilogue stands there once; the registers are still named by constants */
         for (int s = 0; s < MT * (WN / SLAB); s++) {
 #pragma unroll

@@ -71,6 +71,15 @@ PQ_KERNEL __launch_bounds__(256)
     *(uint4 *)(to + batch * to_batch + row * to_pitch + place) = make_uint4(word[0], word[1], word[2], word[3]);
 }
 
+template <bool SIGNED> PQ_DEVICE int sum16(const u8 *from, int sum)
+{
+    const uint4 x = *(const uint4 *)from;
+    sum = dp4a<SIGNED, false>(x.x, 0x01010101u, sum);
+    sum = dp4a<SIGNED, false>(x.y, 0x01010101u, sum);
+    sum = dp4a<SIGNED, false>(x.z, 0x01010101u, sum);
+    return dp4a<SIGNED, false>(x.w, 0x01010101u, sum);
+}
+
 /* sums[row] of (rows, k), k and the pitch multiples of 16: a warp a row. */
 template <bool SIGNED>
 PQ_DEVICE void sum_row(const u8 *from, int *sums, i64 rows, i64 k, i64 pitch)
@@ -79,15 +88,23 @@ PQ_DEVICE void sum_row(const u8 *from, int *sums, i64 rows, i64 k, i64 pitch)
     int sum = 0;
     if (row >= rows) return;
 #pragma unroll 4
-    for (i64 i = 16 * lane_id(); i < k; i += 512) {
-        const uint4 x = *(const uint4 *)(from + row * pitch + i);
-        sum = dp4a<SIGNED, false>(x.x, 0x01010101u, sum);
-        sum = dp4a<SIGNED, false>(x.y, 0x01010101u, sum);
-        sum = dp4a<SIGNED, false>(x.z, 0x01010101u, sum);
-        sum = dp4a<SIGNED, false>(x.w, 0x01010101u, sum);
-    }
+    for (i64 i = 16 * lane_id(); i < k; i += 512) sum = sum16<SIGNED>(from + row * pitch + i, sum);
     sum = warp_sum(sum);
     if (lane_id() == 0) sums[row] = sum;
+}
+
+/* sums[i * rows + row] of block i of every row's k, blocks of a multiple of 16: eight lanes a block. */
+template <bool SIGNED>
+PQ_DEVICE void sum_block(const u8 *from, int *sums, i64 rows, i64 k, i64 pitch, i64 block)
+{
+    const i64 blocks = (k + block - 1) / block, number = blockIdx.x * 32LL + threadIdx.x / 8;
+    const i64 row = number / blocks, first = number % blocks * block, end = first + block < k ? first + block : k;
+    int sum = 0;
+    if (row < rows) {
+        for (i64 i = first + lane_id() % 8 * 16; i < end; i += 128) sum = sum16<SIGNED>(from + row * pitch + i, sum);
+    }
+    for (int step = 4; step; step /= 2) sum = (int)((u32)sum + (u32)__shfl_xor_sync(0xffffffffu, sum, step));
+    if (row < rows && lane_id() % 8 == 0) sums[number % blocks * rows + row] = sum;
 }
 
 PQ_KERNEL __launch_bounds__(256)
@@ -100,4 +117,16 @@ PQ_KERNEL __launch_bounds__(256)
     row_sums_u8(const u8 *from, int *sums, i64 rows, i64 k, i64 pitch)
 {
     sum_row<false>(from, sums, rows, k, pitch);
+}
+
+PQ_KERNEL __launch_bounds__(256)
+    block_sums_i8(const u8 *from, int *sums, i64 rows, i64 k, i64 pitch, i64 block)
+{
+    sum_block<true>(from, sums, rows, k, pitch, block);
+}
+
+PQ_KERNEL __launch_bounds__(256)
+    block_sums_u8(const u8 *from, int *sums, i64 rows, i64 k, i64 pitch, i64 block)
+{
+    sum_block<false>(from, sums, rows, k, pitch, block);
 }
