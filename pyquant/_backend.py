@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
@@ -36,12 +37,12 @@ class TensorsGiven(TypeError):
         self.library = library
 
 
-class OtherDevice(Exception):
-    """The arrays are on a GPU that is not CuPy's current one: `takes_tensors` makes it that."""
+class CallAgain(Exception):
+    """The call must be made inside a context: `takes_tensors` makes it there."""
 
-    def __init__(self, device: int) -> None:
-        super().__init__(f"CuPy's current device must be {device}, where the arrays are")
-        self.device = device
+    def __init__(self, reason: str, context: AbstractContextManager[Any]) -> None:
+        super().__init__(reason)
+        self.context = context
 
 
 def backend_of(*arrays: Any, given: tuple[Any, ...] = ()) -> ModuleType:
@@ -126,6 +127,14 @@ def _cuda_backend(arrays: list[Any]) -> ModuleType:
             f"arrays must be on one device, not on GPU {devices[0]} and GPU {devices[1]}"
         )
     if devices[0] != cupy.cuda.runtime.getDevice():
-        raise OtherDevice(devices[0])
+        raise CallAgain(
+            f"CuPy's current device must be {devices[0]}, where the arrays are",
+            cupy.cuda.Device(devices[0]),
+        )
+    capture = import_module("pyquant._cuda_capture")
+    if capture.is_unprepared():
+        raise CallAgain(
+            "a graph that captures this needs memory of its own", capture.lasting_memory()
+        )
     PLAIN.setdefault(cupy.ndarray, import_module("pyquant._cuda_plain"))
     return import_module("pyquant._cuda")

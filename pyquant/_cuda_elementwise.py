@@ -13,7 +13,6 @@ from typing import Any
 
 import cupy
 import numpy as np
-import numpy.typing as npt
 
 from pyquant._cpu import (
     BF16,
@@ -31,10 +30,10 @@ from pyquant._cpu import (
     U8,
     U16,
 )
+from pyquant._cuda_capture import to_device
 from pyquant._cuda_loader import kernel
 
 Layout = tuple[int, int, int, int]
-_Host = npt.NDArray[Any]
 
 _THREADS = 256
 # How many vectors (one, rows), rows (columns) or elements (each) a thread has; see cuda/map.cuh.
@@ -235,12 +234,8 @@ def parameter(values: Any, number: type) -> tuple[Any, Any]:
     if isinstance(values, np.ndarray):
         if values.size == 1:
             return None, number(values.item())
-        values = _on_device(values)
+        values = to_device(values)
     return values, number(0)
-
-
-def _on_device(values: _Host) -> Any:
-    return cupy.asarray(values)
 
 
 def address(values: Any, place: int) -> int:

@@ -348,14 +348,14 @@ def _vector(values: Any, kept: list[Any], batch: int = 0) -> tuple[int, int, int
 
     The last dimension runs along rows or columns; `batch` elements on are those of the next matrix.
     """
-    import cupy
-
     if values is None:
         return 0, 0, 0, 0, 0
     if isinstance(values, (np.ndarray, np.generic)):
         if values.ndim == 0:
             return 0, 0, 0, int(np.asarray(values).view(np.uint32)), 1
-        values = cupy.asarray(values)
+        from pyquant._cuda_capture import to_device
+
+        values = to_device(values)
     kept.append(values)
     step = values.strides[-1] // values.itemsize if values.ndim else 0
     return values.data.ptr, step, batch, 0, 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import cupy
+
 from pyquant import _cpu
 from pyquant._cuda_elementwise import FLOATS, Layout, address, parameter, refused_parameters
 from pyquant._cuda_loader import kernel
-from pyquant._cuda_reduce import Runs, blocks_along, counted, scratch, simplified, size_of
+from pyquant._cuda_reduce import Runs, blocks_along, counted, simplified, size_of
 
 _CHUNK = 4096  # PQ_GRAD_CHUNK
 _THREADS = 128
@@ -60,7 +62,7 @@ def _of_runs(
     name, size = FLOATS[x_type]
     load = 16 // size
     chunks = -(-min(runs.block, runs.row) // _CHUNK)
-    partial = scratch(2 * runs.number * chunks, "float64")
+    partial = cupy.empty(2 * runs.number * chunks, "float64")
     aligned = all(a.data.ptr % 16 == 0 for a in (grad, x, dx))
     direct = aligned and (runs.number == 1 or runs.row % load == runs.block % load == 0)
     groups = _THREADS * load // 16

@@ -67,17 +67,6 @@ def power_of_two(n: int, least: int, most: int) -> int:
     return max(least, min(most, 1 << max(0, n - 1).bit_length()))
 
 
-def scratch(count: int, dtype: str) -> Any:
-    """Memory for partial results; what a graph captures stays, as the graph may run at any time."""
-    memory = cupy.empty(count, dtype)
-    if cupy.cuda.get_current_stream().is_capturing():
-        _captured.append(memory)
-    return memory
-
-
-_captured: list[Any] = []
-
-
 def _fold(
     lows: Any, highs: Any, splits: int, params: int, inner: int, outcome: int, first: Any,
     second: Any, qmin: int, qmax: int,
@@ -136,7 +125,7 @@ def find_ranges(
     if splits == folded == 1 and outcome < SYMMETRIC:
         launch(grid, threads, (x, *numbers, outcome, first, second))
         return
-    lows, highs = scratch(splits * partials, "float32"), scratch(splits * partials, "float32")
+    lows, highs = (cupy.empty(splits * partials, "float32") for _ in range(2))
     launch(grid, threads, (x, *numbers, RAW, lows, highs))
     _fold(lows, highs, splits, params, folded, outcome, first, second, qmin, qmax)
 

@@ -177,7 +177,7 @@ class PackedCodes:
         self.k, self.n = b.shape
         self.block, self.code = block, code
         self.blocks = blocks_along_k(b.T, block, packed=True)
-        self._copies: dict[int, tuple[Any, Any]] = {}
+        self._copies: dict[int, tuple[Any, Any, Any]] = {}
 
     @property
     def nbytes(self) -> int:
@@ -189,17 +189,26 @@ class PackedCodes:
         return self
 
     def beside(self, values: Any) -> Any:
-        """Scales or zero points of the host on the device, where a copy stays for the next call."""
+        """Scales or zero points of the host on the device, where a copy stays for the next call.
+
+        That may be on another stream, which then waits for the copy.
+        """
         import cupy
+
+        from pyquant._cuda_capture import to_device
 
         if not isinstance(values, np.ndarray) or values.ndim == 0:
             return values
-        host, copy = self._copies.get(id(values), (None, None))
+        host, copy, copied = self._copies.get(id(values), (None, None, None))
         if host is not values:
             if len(self._copies) >= 4:
                 self._copies.clear()
-            copy = cupy.asarray(values)
-            self._copies[id(values)] = values, copy
+            copy = to_device(values)
+            self._copies[id(values)] = values, copy, cupy.cuda.get_current_stream().record()
+        elif copied is not None and copied.done:
+            self._copies[id(values)] = values, copy, None
+        elif copied is not None:
+            cupy.cuda.get_current_stream().wait_event(copied)
         return copy
 
     def unpack(self) -> Any:

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from pyquant._arrays import Array, on_device, on_host
-from pyquant._backend import OtherDevice, TensorsGiven, library_of
+from pyquant._backend import CallAgain, TensorsGiven, library_of
 from pyquant._grid import float_dtype
 
 P = ParamSpec("P")
@@ -37,18 +37,18 @@ def takes_tensors(*, differentiable: bool = False) -> Callable[[Callable[P, R]],
         def taking(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return function(*args, **kwargs)
-            except OtherDevice as other:
-                device = other.device
+            except CallAgain as again:
+                context = again.context
             except TensorsGiven as given:
-                device, library = None, given.library
-            if device is not None:
-                with sys.modules["cupy"].cuda.Device(device):
-                    return function(*args, **kwargs)
+                context, library = None, given.library
+            if context is not None:
+                with context:
+                    return taking(*args, **kwargs)
             exchange = _Torch(differentiable) if library == "PyTorch" else _Jax()
             with exchange:
                 arrays = [exchange.array_in(value) for value in args]
                 named = {name: exchange.array_in(v, name) for name, v in kwargs.items()}
-                result: R = exchange.tensor_of(function(*arrays, **named))
+                result: R = exchange.tensor_of(taking(*arrays, **named))
             return result
 
         return taking

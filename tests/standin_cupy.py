@@ -5,6 +5,7 @@ types that its kernels lack. What waits for a device is counted in `fetches`. Th
 itself run by `cuda_host`; `installed` puts both in place.
 """
 
+import math
 import sys
 import types
 from contextlib import contextmanager
@@ -91,8 +92,9 @@ class ndarray:
     __array_priority__ = 100
 
     def __init__(self, shape, dtype=float) -> None:
-        self._host, self._device = np.empty(shape, dtype), _devices[-1]
-        self._host.reshape(-1).view(np.uint8)[...] = 0xA5  # nobody shall count on zeros
+        dtype, shape = np.dtype(dtype), (shape,) if isinstance(shape, int) else tuple(shape)
+        memory = get_allocator()(math.prod(shape) * dtype.itemsize)
+        self._host, self._device = memory.view(dtype).reshape(shape), _devices[-1]
 
     @classmethod
     def _of(cls, host, device=None) -> "ndarray":
@@ -290,6 +292,33 @@ def from_dlpack(tensor, *, device=None, copy=None) -> ndarray:
     return ndarray._of(np.from_dlpack(OnHost()), index)
 
 
+def _malloc(size: int) -> np.ndarray:
+    memory = np.full(size + 512, 0xA5, np.uint8)  # nobody shall count on zeros
+    return memory[-memory.ctypes.data % 512 :][:size]
+
+
+_allocators = [_malloc]
+
+
+def get_allocator():
+    return _allocators[-1]
+
+
+@contextmanager
+def using_allocator(allocator):
+    _allocators.append(allocator)
+    yield
+    _allocators.pop()
+
+
+class Event:
+    done = False
+
+
+waits: list = []
+"""The events that streams were told to wait for."""
+
+
 class Stream:
     def __init__(self, ptr: int = 0) -> None:
         self.ptr = ptr
@@ -300,8 +329,16 @@ class Stream:
         assert version == 0
         return cls(ptr)
 
+    capturing = False
+
     def is_capturing(self) -> bool:
-        return False
+        return self.capturing
+
+    def record(self) -> Event:
+        return Event()
+
+    def wait_event(self, event: Event) -> None:
+        waits.append((self.ptr, event))
 
     def __enter__(self) -> "Stream":
         _streams.append(self)
@@ -343,8 +380,9 @@ runtime = types.SimpleNamespace(
     deviceGetAttribute=lambda attribute, device: {16: 132}[attribute],
 )  # fmt: skip
 cuda = types.SimpleNamespace(
-    Device=Device, Stream=Stream, get_current_stream=get_current_stream, runtime=runtime
-)
+    Device=Device, Stream=Stream, get_current_stream=get_current_stream, runtime=runtime,
+    get_allocator=get_allocator, using_allocator=using_allocator,
+)  # fmt: skip
 
 
 def _host_kernel(device: int, unit: str, name: str):

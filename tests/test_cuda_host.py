@@ -38,7 +38,7 @@ WHERE = GRANULARITIES | {
 @pytest.fixture(autouse=True)
 def on_the_host(monkeypatch):
     monkeypatch.setattr(_cuda, "kernel", kernel)
-    monkeypatch.setattr(_cuda, "_on_device", DeviceArray)
+    monkeypatch.setattr(_cuda, "to_device", DeviceArray)
 
 
 def params_on_device(*values):

@@ -5,6 +5,8 @@ granularity, float type, length around the edges of loads, lanes, chunks and spl
 are aligned and not, zeros of both signs, NaN and infinities.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import reference
@@ -59,9 +61,10 @@ def on_the_host(monkeypatch):
         _cuda_dynamic, _cuda_elementwise, _cuda_gradient, _cuda_histogram, _cuda_reduce,
     ):  # fmt: skip
         monkeypatch.setattr(module, "kernel", kernel)
-    monkeypatch.setattr(_cuda_elementwise, "_on_device", DeviceArray)
+    monkeypatch.setattr(_cuda_elementwise, "to_device", DeviceArray)
+    memory = SimpleNamespace(empty=lambda n, dtype: DeviceArray(np.empty(n, dtype)))
     for module in (_cuda_reduce, _cuda_gradient):
-        monkeypatch.setattr(module, "scratch", lambda n, dtype: DeviceArray(np.empty(n, dtype)))
+        monkeypatch.setattr(module, "cupy", memory)
     monkeypatch.setattr(_cuda_reduce, "FILL", 24)  # blocks, as on a small device
 
 
@@ -438,19 +441,3 @@ def test_histograms_of_what_is_refused_are_marked(value, marked):
     _cuda.histogram(DeviceArray(x), _cpu.F64, (1, 3, 50_000, 0), False, 16, *arrays)
     assert str(high[1]) == marked and high[[0, 2]].tolist() == [1, 1]
     assert counts.sum(1).tolist() == [50_000, 0, 50_000]
-
-
-def test_scratch_that_a_graph_captures_stays(monkeypatch):
-    from types import SimpleNamespace
-
-    monkeypatch.undo()
-    capturing = False
-    stream = SimpleNamespace(is_capturing=lambda: capturing)
-    cuda = SimpleNamespace(get_current_stream=lambda: stream)
-    monkeypatch.setattr(_cuda_reduce, "cupy", SimpleNamespace(empty=np.empty, cuda=cuda))
-    monkeypatch.setattr(_cuda_reduce, "_captured", [])
-    _cuda_reduce.scratch(3, "float32")
-    assert _cuda_reduce._captured == []
-    capturing = True
-    memory = _cuda_reduce.scratch(3, "float32")
-    assert _cuda_reduce._captured == [memory] or _cuda_reduce._captured[0] is memory

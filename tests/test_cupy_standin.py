@@ -10,6 +10,8 @@ import pickle
 import re
 import subprocess
 import sys
+from importlib import import_module
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -536,3 +538,69 @@ def test_numpy_arrays_need_no_cupy():
         [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0 and not re.search("rror", done.stderr), done.stderr
+
+
+def packed_with_host_scales(cupy, rng) -> tuple:
+    codes = cupy.array(rng.integers(-9, 9, (4, 40)).astype(np.int8))
+    scale = rng.uniform(0.1, 1, 4).astype(np.float32)
+    weight = pq.QuantizedArray(codes, pq.QuantParams(scale, axis=0))
+    x = cupy.array(rng.integers(-9, 9, (3, 40)).astype(np.int8))
+    return pq.QuantizedArray(x, pq.QuantParams(0.5)), pq.pack(weight, transposed=True)
+
+
+def test_temporary_memory_of_what_a_graph_captures_stays(cupy):
+    """The graph uses it whenever it runs."""
+    rng, taken = random_generator("capture"), []
+    x = cupy.array(rng.standard_normal((6, 5000)).astype(np.float32))
+    codes = cupy.array(rng.integers(-9, 9, (70, 40)).astype(np.int8))
+    out, strided = cupy.empty(x.shape, np.int8), cupy.empty((6, 10000), np.int8)[:, ::2]
+    product = cupy.empty((70, 70), np.int32)
+    stream, kept = cupy.Stream(7), import_module("pyquant._cuda_capture")._kept
+
+    def calls():
+        ops.quantize_linear(x, 0.1, out=strided)
+        ops.dynamic_quantize(x, out=out)
+        ops.minmax(x)
+        ops.matmul_integer(codes[:, :33], codes[:, :33].T, 3, 4, out=product)
+        ops.fake_quantize_grad_linear(x, x, 0.1)
+
+    def noted(size):
+        taken.append(cupy._malloc(size))
+        return taken[-1]
+
+    before = len(kept)
+    with stream, mock.patch.object(cupy, "_allocators", [noted]):
+        calls()
+        assert len(kept) == before
+        stream.capturing, count = True, len(taken)
+        calls()
+    assert len(taken) == 2 * count
+    assert list(map(id, kept[before:])) == list(map(id, taken[count:]))
+
+
+def test_what_is_on_the_host_is_not_captured(cupy):
+    rng, stream = random_generator("capture"), cupy.Stream(7)
+    stream.capturing = True
+    x, scale = cupy.array(floats()), np.full(SHAPE[0], 0.1, np.float32)
+    a, b = packed_with_host_scales(cupy, rng)
+    for call in (lambda: ops.quantize_linear(x, scale, axis=0), lambda: pq.matmul(a, b)):
+        with stream, pytest.raises(RuntimeError, match="on the device while a graph is captured"):
+            call()
+    with stream:
+        ops.quantize_linear(x, 0.1)
+        ops.quantize_linear(x, cupy.array(scale), axis=0)
+
+
+def test_another_stream_waits_for_scales_that_a_packed_matrix_keeps(cupy):
+    a, b = packed_with_host_scales(cupy, random_generator("streams"))
+    del cupy.waits[:]
+    with cupy.Stream(3):
+        pq.matmul(a, b)
+    assert cupy.waits == []
+    with cupy.Stream(4):
+        pq.matmul(a, b)
+    (wait,) = cupy.waits
+    assert wait[0] == 4
+    with cupy.Stream(4), mock.patch.object(cupy.Event, "done", True):
+        pq.matmul(a, b)
+    assert cupy.waits == [wait]
