@@ -77,7 +77,7 @@ class Plan(NamedTuple):
 
 SKINNY, SMALL = Tile(16, 128, 128, 128, 3), Tile(64, 64, 128, 128, 3)
 SQUARE, LARGE = Tile(128, 128, 128, 64, 4), Tile(128, 256, 256, 64, 4)
-NARROW, WIDE = Tile(16, 32, 64, 128, 6), Tile(64, 64, 128, 128, 3)
+NARROW, WIDE = Tile(16, 32, 64, 128, 6), Tile(64, 64, 128, 128, 2)
 """Of gemm_blocks.cuh."""
 HOPPER = Plan("gemm_hopper", "gemm_128x256_sm_90a", 0, 384, 217_152)
 _MOST_ROWS = 8

@@ -429,6 +429,28 @@ def test_a_broken_pipeline_is_caught(broken_pipelines, kernel):
             one.run_tile(broken_pipelines, kernel, SKINNY, seed=seed)
 
 
+@pytest.fixture(scope="module")
+def broken_blocks():
+    def rename(text, kernel):
+        kernels = text.index("#define PQ_BLOCKS_TILE")
+        return text[:kernels] + (
+            f"PQ_KERNEL {kernel}(const pq_gemm g) {{ PQ_DYNAMIC_SHARED(char, shared); "
+            "Tile<true, true, 16, 32, 16, 16, 128, 6, BlockSums>::run(g, shared, RealMatrices()); }"
+        )
+
+    changes = {"overwritten_too_early": ("RING = 2 * BEGIN", "RING = BEGIN")}
+    return cuda_host.library_of(
+        broken("gemm_blocks.cuh", changes, "tile.cuh", rename), "broken_blocks"
+    )
+
+
+def test_parameters_that_are_overwritten_too_early_are_caught(broken_blocks):
+    with pytest.raises((AssertionError, RuntimeError)):
+        for seed in range(1, 9):
+            one = in_blocks(np.random.default_rng(1), 16, 32, 1000, 32)
+            one.run_tile(broken_blocks, "overwritten_too_early", NARROW, seed=seed)
+
+
 # ---- addresses, order and choice ----
 
 HOST_FUNCTIONS = """
@@ -513,7 +535,8 @@ def test_a_plan_of_blocks_covers_the_product_and_fits_the_device(capability):
     for m, n, batches in itertools.product((1, 9, 16, 17, 100, 2048), (1, 768, 4096), (1, 3)):
         chosen = plan_blocks(m, n, batches, capability, 132)
         tile = chosen.tile
-        assert chosen.shared <= most - 1024 and chosen.splits == 1
+        parameters = 8 * (tile.m + tile.n) * 12
+        assert chosen.shared + parameters <= most - 1024 and chosen.splits == 1
         assert chosen.grid == -(-m // tile.m) * -(-n // tile.n) * batches
 
 

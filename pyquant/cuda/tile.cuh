@@ -91,17 +91,21 @@ struct Matrices {
 };
 
 /* What becomes of a warp's accumulators on their way along K: nothing here, they are whole sums at the end. In
- * gemm_blocks.cuh blocks of K are turned into real numbers. */
-template <int MT, int NT> struct WholeSums {
+ * gemm_blocks.cuh blocks of K are turned into real numbers, with parameters that come as the operands do: asked for with
+ * `start` for the piece of K that begins at k0, and there for all after `deposit` and a barrier. */
+template <int BM, int BN, int WM, int WN, int BK> struct WholeSums {
     static constexpr bool ORDERED = false; /* or may blocks share K? */
+    typedef int (&Accumulators)[WM / 16][WN / 8][4];
 
     PQ_DEVICE WholeSums from(const pq_gemm &, int, int, int) { return {}; }
-    __device__ __forceinline__ void after_step(const pq_gemm &, int (&)[MT][NT][4]) {}
-    __device__ __forceinline__ void finish(const pq_gemm &, int (&)[MT][NT][4]) {}
+    __device__ __forceinline__ void start(const pq_gemm &, int) {}
+    __device__ __forceinline__ void deposit(const pq_gemm &) {}
+    __device__ __forceinline__ void after_step(const pq_gemm &, Accumulators) {}
+    __device__ __forceinline__ void finish(const pq_gemm &, Accumulators) {}
 };
 
 template <bool SA, bool SB, int BM, int BN, int WM, int WN, int BK, int PIPELINE,
-          template <int, int> class SUMS = WholeSums>
+          template <int, int, int, int, int> class SUMS = WholeSums>
 struct Tile {
     static constexpr int WARPS_N = BN / WN, THREADS = 32 * (BM / WM) * WARPS_N, MT = WM / 16, NT = WN / 8;
     static constexpr int STAGES = PQ_ARCH >= 800 ? PIPELINE : 2; /* without cp.async the registers are the third */
@@ -109,7 +113,7 @@ struct Tile {
     static constexpr int SHARED = STAGES * STAGE;
     static_assert(THREADS / 32 * Slab<SLAB>::WORDS * 4 <= SHARED, "the epilogue fits where the ring was");
 
-    typedef SUMS<MT, NT> Sums;
+    typedef SUMS<BM, BN, WM, WN, BK> Sums;
 
     static __device__ __forceinline__ void multiply(const pq_gemm &g, int (&acc)[MT][NT][4], Sums &sums, const char *a,
                                                     const char *b)
@@ -185,8 +189,7 @@ struct Tile {
         auto a = where.template left<BM, BK, THREADS>(g, batch, row0);
         Fetch<BN, BK, THREADS> b =
             Fetch<BN, BK, THREADS>::from((const char *)g.b + batch * g.b_batch, g.ldb, column0, g.n);
-        const int row = row0 + warp_id() / WARPS_N * WM, column = column0 + warp_id() % WARPS_N * WN;
-        Sums sums = Sums::from(g, row, column, batch);
+        Sums sums = Sums::from(g, row0, column0, batch);
         int acc[MT][NT][4] = {};
 
         for (int s = 0; s < STAGES - 1; s++) {
@@ -200,6 +203,8 @@ struct Tile {
             a.deposit(stage);
             b.deposit(stage + BM * BK);
         }
+        sums.start(g, 0);
+        sums.deposit(g);
         int reading = 0, writing = STAGES - 1;
         for (int i = 0; i < count; i++) {
 #if PQ_ARCH >= 800
@@ -213,9 +218,11 @@ struct Tile {
 #if PQ_ARCH >= 800
             cp_async_commit();
 #endif
+            sums.start(g, (first + i + 1) * BK);
             multiply(g, acc, sums, shared + reading * STAGE, shared + reading * STAGE + BM * BK);
             a.deposit(stage);
             b.deposit(stage + BM * BK);
+            sums.deposit(g);
             reading = reading + 1 == STAGES ? 0 : reading + 1;
             writing = writing + 1 == STAGES ? 0 : writing + 1;
         }
@@ -229,6 +236,7 @@ struct Tile {
 #endif
         __syncthreads(); /* the ring is free */
         int *slab = (int *)shared + warp_id() * Slab<SLAB>::WORDS;
+        const int row = row0 + warp_id() / WARPS_N * WM, column = column0 + warp_id() % WARPS_N * WN;
 #pragma unroll 1 /* so that the code of the epilogue stands there once; the registers are still named by constants */
         for (int s = 0; s < MT * (WN / SLAB); s++) {
 #pragma unroll
