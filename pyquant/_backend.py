@@ -60,16 +60,6 @@ def backend_of(*arrays: Any, given: tuple[Any, ...] = ()) -> ModuleType:
     return _cpu
 
 
-def host_of(*arrays: Any, given: tuple[Any, ...] = ()) -> ModuleType:
-    """The module for operations that the CPU alone has; TypeError for arrays on a GPU."""
-    if backend_of(*arrays, given=given) is not _cpu:
-        raise TypeError(
-            "convolutions are computed on the CPU in this version, and the arrays are on a GPU; "
-            "cupy.asnumpy takes them to the host"
-        )
-    return _cpu
-
-
 def _library(kind: type) -> str:
     for base in kind.__mro__:
         library = _LIBRARIES.get(base.__module__.partition(".")[0])

@@ -22,6 +22,7 @@ from pyquant._cpu import (
     U8,
     U16,
 )
+from pyquant._cuda_convolution import PackedFilters, convolve, pack_convolution
 from pyquant._cuda_dynamic import dynamic_quantize
 from pyquant._cuda_elementwise import (
     dequantize,
@@ -56,8 +57,10 @@ __all__ = [
     "U8",
     "U16",
     "PackedCodes",
+    "PackedFilters",
     "absmax",
     "choose_params",
+    "convolve",
     "dequantize",
     "dynamic_quantize",
     "empty",
@@ -67,6 +70,7 @@ __all__ = [
     "matmul",
     "minmax",
     "pack_bits",
+    "pack_convolution",
     "pack_matrix",
     "quantize",
     "requantize",

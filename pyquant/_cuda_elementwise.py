@@ -31,6 +31,7 @@ from pyquant._cpu import (
     U16,
 )
 from pyquant._cuda_capture import to_device
+from pyquant._cuda_divisor import packed_divisor
 from pyquant._cuda_loader import kernel
 
 Layout = tuple[int, int, int, int]
@@ -140,7 +141,7 @@ def pack_bits(q: Any, bits: int, is_signed: bool, packed: Any) -> int:
                 words = -(-(n - done) * bits // 32)
                 _bits(
                     f"pack_any_i{8 * size}", words, 1, source + done * size,
-                    target + done * bits // 8, n - done, bits, _divisor(bits),
+                    target + done * bits // 8, n - done, bits, packed_divisor(bits),
                 )  # fmt: skip
     return OK
 
@@ -277,12 +278,6 @@ def _cut(n: int, size: int, block: int = 0) -> Iterator[tuple[int, int]]:
         yield first, min(step, n - first)
 
 
-def _divisor(d: int) -> int:
-    """d for the kernels; see Divisor in cuda/primitives.cuh."""
-    shift = 31 + (d - 1).bit_length()
-    return -(-(1 << shift) // d) | shift << 32
-
-
 @lru_cache(maxsize=4096)
 def _plan(
     layout: Layout, from_size: int, to_size: int, from_at: int, to_at: int
@@ -328,7 +323,7 @@ def _plan(
     else:
         way, blocks = "each", -(-n // (_THREADS * _UNROLL["each"]))
     places = (
-        width, _divisor(width), rows, period, _divisor(period), blocks_of, _divisor(by), stride,
-        _divisor(run),
+        width, packed_divisor(width), rows, period, packed_divisor(period), blocks_of,
+        packed_divisor(by), stride, packed_divisor(run),
     )  # fmt: skip
     return way, blocks, (n, 0), places

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pyquant import _cpu, _cuda_loader
-from pyquant._cuda_gemm_plan import NOTHING, packed, plan, plan_blocks, plan_of_floats
+from pyquant._cuda_gemm_plan import NOTHING, Plan, packed, plan, plan_blocks, plan_of_floats
 from pyquant._cuda_rows import (
     Blocks,
     PackedCodes,
@@ -229,8 +229,6 @@ def _product(
     left: Rows, right: Rows, a: Operand, b: Operand, y: Result, b_sum: Any, before: int = 0
 ) -> None:
     """One launch of a matrix kernel, and those of the sums that it needs."""
-    import cupy
-
     target: Any = y.array
     device = target.device.id
     kept: list[Any] = []
@@ -246,20 +244,28 @@ def _product(
         g["b_sum"] = _vector(b_sum[0], kept, batch=n if right.step else 0)
     if b.zero_point is not None and not in_passing:
         g["a_sum"] = _vector(sums_of(left)[0], kept, batch=m if left.step else 0)
-    g["splits"], g["before"] = chosen.splits, before
+    g["before"] = before
     unit = f"{chosen.unit}_{left.name}{right.name}"
     if chosen.unit == "gemm_hopper":
         maps = _tensor_map(left), _tensor_map(right)
         kernel = _cuda_loader.kernel(_hopper(left, right), chosen.name)
         kernel((chosen.grid,), (chosen.block,), (*maps, packed(g)), shared_mem=chosen.shared)
         return
+    _run(unit, chosen, g)
+
+
+def _run(unit: str, chosen: Plan, g: dict[str, Any], *more: Any) -> None:
+    """The kernel of a plan, with what splitting K needs."""
+    import cupy
+
+    g["splits"] = chosen.splits
     if chosen.splits > 1 and chosen.tile is not None:
         tile = chosen.tile
         partial = cupy.empty(chosen.grid * tile.m * tile.n, np.int32)
         done = cupy.zeros(chosen.grid // chosen.splits, np.int32)
         g["partial"], g["done"] = partial.data.ptr, done.data.ptr
     kernel = _cuda_loader.kernel(unit, chosen.name)
-    kernel((chosen.grid,), (chosen.block,), (packed(g),), shared_mem=chosen.shared)
+    kernel((chosen.grid,), (chosen.block,), (packed(g), *more), shared_mem=chosen.shared)
 
 
 def _hopper(left: Rows, right: Rows) -> str:
@@ -337,10 +343,15 @@ def _described(
     g["b_scale"] = _vector(np.float32(1) if b.scale is None else b.scale, kept)
     g["bias"] = _vector(y.bias, kept)
     g["m"], g["n"], g["k"], g["depth"], g["batches"] = m, n, left.k, left.depth, batches
+    _describe_results(g, y)
+    return g
+
+
+def _describe_results(g: dict[str, Any], y: Result) -> None:
+    """What becomes of the sums."""
     g["output"], g["mode"] = _OUTPUTS[y.code], _MODES[y.mode]
     g["zero_point"], g["qmin"], g["qmax"] = y.zero_point, y.qmin, y.qmax
     g["scale"], g["low"], g["high"] = y.scale, y.low, y.high
-    return g
 
 
 def _vector(values: Any, kept: list[Any], batch: int = 0) -> tuple[int, int, int, int, int]:

@@ -112,15 +112,31 @@ def plan(m: int, n: int, k: int, batches: int, capability: int, processors: int)
         tile = SKINNY
     else:
         tile = next((t for t in (LARGE, SQUARE) if _tiles(t, m, n) * batches >= processors), SMALL)
-    # Few tiles share K, as long as everyone's part fills the pipeline a few times over.
+    unit = "gemm_mma_small" if tile in (SKINNY, SMALL) else "gemm_mma"
+    return _tiled(unit, f"gemm_{tile.m}x{tile.n}", tile, m, n, k, batches, capability, processors)
+
+
+def plan_conv(m: int, n: int, k: int, groups: int, capability: int, processors: int) -> Plan:
+    """The same for a convolution with m pixels and n outputs of each group; the name lacks its end.
+
+    Not measured either. Results of 64 channels fill the columns of the small tile only.
+    """
+    fills = n > SMALL.n and _tiles(SQUARE, m, n) * groups >= processors
+    tile = SQUARE if fills else SMALL
+    name = f"conv_{tile.m}x{tile.n}"
+    return _tiled("gemm_conv", name, tile, m, n, k, groups, capability, processors)
+
+
+def _tiled(
+    unit: str, name: str, tile: Tile, m: int, n: int, k: int, batches: int, capability: int,
+    processors: int,
+) -> Plan:  # fmt: skip
+    """Few tiles share K, as long as everyone's part fills the pipeline a few times over."""
     tiles = _tiles(tile, m, n) * batches
     splits = min(2 * processors // tiles, -(-k // tile.piece) // (4 * tile.stages), 32)
     splits = max(splits, 1)
-    unit = "gemm_mma_small" if tile in (SKINNY, SMALL) else "gemm_mma"
-    return Plan(
-        unit, f"gemm_{tile.m}x{tile.n}", tiles * splits, tile.threads, tile.shared(capability),
-        splits, tile,
-    )  # fmt: skip
+    shared = tile.shared(capability)
+    return Plan(unit, name, tiles * splits, tile.threads, shared, splits, tile)
 
 
 def plan_blocks(m: int, n: int, batches: int, capability: int, processors: int) -> Plan:

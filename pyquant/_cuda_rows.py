@@ -163,36 +163,17 @@ def launch(unit: str, name: str, grid: int, block: int, *args: Any) -> None:
     _cuda_loader.kernel(unit, name)((grid,), (block,), args)
 
 
-class PackedCodes:
-    """A (K, N) matrix of codes with its columns along K, and their sums: what `pack_matrix` makes.
+class DeviceCopies:
+    """Arrays of the host on the device, where a copy stays for the next call.
 
-    With `block` rows that share a scale every block is a matrix of its own.
+    That may be on another stream, which then waits for the copy.
     """
 
-    isa = "cuda"
-    current = True
-    """A cap on the CPU's variants means nothing here."""
-
-    def __init__(self, b: Any, code: int, block: int) -> None:
-        self.k, self.n = b.shape
-        self.block, self.code = block, code
-        self.blocks = blocks_along_k(b.T, block, packed=True)
+    def __init__(self) -> None:
         self._copies: dict[int, tuple[Any, Any, Any]] = {}
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the device."""
-        codes = sum(part.rows * part.k for part in self.blocks.parts)
-        return codes + sum(int(sums.nbytes) for sums in self.blocks.sums)
-
-    def again(self) -> PackedCodes:
-        return self
-
-    def beside(self, values: Any) -> Any:
-        """Scales or zero points of the host on the device, where a copy stays for the next call.
-
-        That may be on another stream, which then waits for the copy.
-        """
+    def of(self, values: Any) -> Any:
+        """A copy; single values, None and what is there already as they are."""
         import cupy
 
         from pyquant._cuda_capture import to_device
@@ -210,6 +191,36 @@ class PackedCodes:
         elif copied is not None:
             cupy.cuda.get_current_stream().wait_event(copied)
         return copy
+
+
+class PackedCodes:
+    """A (K, N) matrix of codes with its columns along K, and their sums: what `pack_matrix` makes.
+
+    With `block` rows that share a scale every block is a matrix of its own.
+    """
+
+    isa = "cuda"
+    current = True
+    """A cap on the CPU's variants means nothing here."""
+
+    def __init__(self, b: Any, code: int, block: int) -> None:
+        self.k, self.n = b.shape
+        self.block, self.code = block, code
+        self.blocks = blocks_along_k(b.T, block, packed=True)
+        self._copies = DeviceCopies()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device."""
+        codes = sum(part.rows * part.k for part in self.blocks.parts)
+        return codes + sum(int(sums.nbytes) for sums in self.blocks.sums)
+
+    def again(self) -> PackedCodes:
+        return self
+
+    def beside(self, values: Any) -> Any:
+        """Its scales or zero points, on the device."""
+        return self._copies.of(values)
 
     def unpack(self) -> Any:
         """The (K, N) array of codes."""

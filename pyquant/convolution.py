@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyquant import _cpu
+from pyquant import ops
 from pyquant._arguments import Array
-from pyquant._backend import host_of
+from pyquant._arrays import empty, on_device
+from pyquant._backend import backend_of
 from pyquant._epilogue import code_bias, epilogue, real_bias
 from pyquant._geometry import channels_last, geometry, numbers
-from pyquant._operands import Operand, floats_input, refuse_overflow
+from pyquant._grid import grid_of
+from pyquant._operands import Operand, floats_input, refuse_multiplier, refuse_overflow
 from pyquant._placement import arrays_of
 from pyquant._tensors import takes_tensors
 from pyquant.array import QuantizedArray, QuantParams
@@ -36,12 +38,13 @@ class PackedConvolution:
     ((64, 3, 7, 7), 1, 'int8')
     """
 
-    __slots__ = ("_operand", "groups", "weight")
+    __slots__ = ("_backend", "_operand", "groups", "weight")
 
     weight: QuantizedArray
     """What was packed."""
     groups: int
     _operand: Operand
+    _backend: ModuleType
 
     def __init__(self) -> None:
         raise TypeError("a PackedConvolution is made by pyquant.pack_convolution")
@@ -110,14 +113,15 @@ def pack_convolution(weight: QuantizedArray, *, groups: int = 1) -> PackedConvol
 
 
 def _packed(weight: QuantizedArray, groups: int) -> PackedConvolution:
-    host = _host_of((weight,))
+    backend = _backend_of((weight,))
     operand = _filters(weight)
     count = _groups(groups)
     shape = (1, weight.shape[1] * count, *weight.shape[2:])
     ones, zeros = (1, 1), (0, 0)
     g = geometry(shape, weight.shape, False, ones, ones, (zeros, zeros), count, ("x", "weight"))
     packed: PackedConvolution = object.__new__(PackedConvolution)
-    packed._operand = operand._replace(array=host.pack_convolution(g, operand.array, operand.code))
+    filters = backend.pack_convolution(g, operand.array, operand.code)
+    packed._operand, packed._backend = operand._replace(array=filters), backend
     packed.weight, packed.groups = weight, count
     return packed
 
@@ -203,12 +207,14 @@ def conv2d(
     >>> pq.conv2d(x, w, padding=((0, 0), (1, 0))).round(2)
     array([[[[-0.99, -1.02, -0.99]]]], dtype=float32)
     """
-    host = _host_of((x, weight), bias)
+    backend = _backend_of((x, weight), bias)
     end = epilogue(out_params, out_dtype, relu, clip, mode, rounding)
     last = channels_last(layout)
     if isinstance(weight, PackedConvolution):
         if groups not in (1, weight.groups):
             raise ValueError(f"groups={groups} must be the {weight.groups} of the packed weight")
+        if weight._backend is not backend:
+            raise TypeError("weight must be packed where x is: pack an array from there")
         right, groups = weight._operand, weight.groups
     else:
         right, groups = _filters(weight), _groups(groups)
@@ -219,26 +225,30 @@ def conv2d(
     )  # fmt: skip
     params = end.params
     if params is None and end.dtype != np.int32:
-        array = _cpu.empty(g.result, np.float32)
+        # A GPU writes the narrow types itself; on the CPU float32 is made first and converted then.
+        narrow = on_device(left.array) and end.dtype.itemsize == 2
+        array = empty(g.result, end.dtype if narrow else np.float32, left.array)
         y = end.floats(array, real_bias(bias, g.outputs))
     else:
         codes = code_bias(bias, g.outputs, left, right)
-        array = _cpu.empty(g.result, end.dtype)
+        array = empty(g.result, end.dtype, left.array)
         if params is None:
             refuse_overflow(g.products, left, right, codes)
             y = end.sums(array, codes)
         else:
             y = end.codes(array, codes)
-    status = host.convolve(g, last, left, right, y)
+            if on_device(array):
+                refuse_multiplier(left, right, y.scale)
+    status = backend.convolve(g, last, left, right, y)
     if status:
         convolution_refused(status, left, right, y.scale)
     return end.finished(array)
 
 
-def _host_of(operands: tuple[Any, ...], bias: Any = None) -> ModuleType:
-    """Where plain arrays and the codes of quantized ones are, which must be the host."""
+def _backend_of(operands: tuple[Any, ...], bias: Any = None) -> ModuleType:
+    """Where to compute: where plain arrays and the codes of quantized ones are."""
     arrays, given = arrays_of(operands, bias, PackedConvolution)
-    return host_of(*arrays, given=given)
+    return backend_of(*arrays, given=given)
 
 
 def _images(x: Any, x_params: QuantParams | None) -> Operand:
@@ -251,12 +261,21 @@ def _images(x: Any, x_params: QuantParams | None) -> Operand:
         return Operand(_codes(x, "x"), x.params._grid.code, *_parameters(x.params))
     array, code = floats_input(x, "x")
     if x_params is None:
-        x_params = calibrate(array)
+        x_params = _dynamic(array)
     elif not isinstance(x_params, QuantParams):
         raise TypeError(f"x_params must be QuantParams or None, not {type(x_params).__name__}")
     elif x_params.axis is not None or x_params.bits > 8:
         raise ValueError(f"x_params must be per tensor and of at most 8 bits, not {x_params!r}")
     return Operand(array, code, *_parameters(x_params), x_params._grid)
+
+
+def _dynamic(x: Array) -> QuantParams:
+    """Symmetric int8 with one scale, which stays on the device that x is on."""
+    if not on_device(x):
+        return calibrate(x)
+    low, high = ops.minmax(x)
+    scale, _ = ops.choose_params(low, high, dtype="int8", narrow_range=True)
+    return QuantParams._of(scale, np.zeros((), np.int8), grid_of("int8", True), None, None)
 
 
 def _filters(weight: Any) -> Operand:
@@ -287,6 +306,8 @@ def _codes(x: QuantizedArray, name: str) -> Array:
 def _parameters(params: QuantParams) -> tuple[Array | None, Array]:
     """The zero point as int32 or None, and the scale."""
     zero_point = params.zero_point
+    if on_device(zero_point):  # to look would be to wait
+        return zero_point.astype(np.int32), params.scale
     if zero_point.ndim == 0 and zero_point.item() == 0:
         return None, params.scale
     return zero_point.astype(np.int32) if zero_point.any() else None, params.scale

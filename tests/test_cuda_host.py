@@ -22,6 +22,7 @@ from cuda_host import DeviceArray, kernel
 
 from pyquant import _cpu, ops
 from pyquant._arguments import layout_of
+from pyquant._cuda_divisor import packed_divisor
 from pyquant._grid import float_code, float_dtype, grid_of
 
 pytest.importorskip("cupy")
@@ -303,7 +304,7 @@ def test_streams_beyond_32_bit_indices_go_in_pieces(monkeypatch, bits):
 def test_divisors_divide():
     rng = random_generator("divisors")
     for d in (1, 2, 3, 5, 7, 255, 256, 257, 1000, 65535, 65537, (1 << 30) - 1, 1 << 30):
-        packed = _cuda._divisor(d)
+        packed = packed_divisor(d)
         multiplier, shift = packed & 0xFFFFFFFF, packed >> 32
         ends = [
             k * d + e for k in rng.integers(0, (1 << 31) // d, 200).tolist() for e in (-1, 0, 1)

@@ -12,20 +12,20 @@ from pyquant import _cpu
 from pyquant._arguments import (
     Array,
     apart,
-    check_scale,
     delivered,
     int32_input,
     output,
     refuse,
-    scale_input,
 )
-from pyquant._backend import host_of
+from pyquant._arrays import on_device
+from pyquant._backend import backend_of
 from pyquant._geometry import Geometry, channels_last, geometry, numbers
 from pyquant._grid import grid_of
 from pyquant._operands import (
     Operand,
     Result,
     codes_input,
+    one_scale,
     one_zero_point,
     refuse_multiplier,
     refuse_overflow,
@@ -105,7 +105,7 @@ def conv_integer(
     >>> ops.conv_integer(x, np.int8([[[1, -1]]]), 1, pads=[1, 0])
     array([[[ 0, -1, -1, -1]]], dtype=int32)
     """
-    host = host_of(x, w, out, given=(x_zero_point, w_zero_point))
+    backend = backend_of(x, w, out, given=(x_zero_point, w_zero_point))
     last = channels_last(layout)
     left, right, g = _operands(
         x, w, x_zero_point, w_zero_point, strides, pads, dilations, group, auto_pad, kernel_shape,
@@ -114,7 +114,7 @@ def conv_integer(
     refuse_overflow(g.products, left, right)
     left, right = (o._replace(array=apart(o.array, out)) for o in (left, right))
     result = output(out, g.result, np.dtype(np.int32), left.array)
-    status = host.convolve(g, last, left, right, Result(result, _cpu.I32))
+    status = backend.convolve(g, last, left, right, Result(result, _cpu.I32))
     if status:
         refuse(status)
     return delivered(result, out)
@@ -191,16 +191,16 @@ def qlinear_conv(
     array([[[126, 128]]], dtype=uint8)
     """
     given = (x_scale, x_zero_point, w_scale, w_zero_point, y_scale, y_zero_point, B)
-    host = host_of(x, w, out, given=given)
+    backend = backend_of(x, w, out, given=given)
     code = requantize_mode(mode, rounding)
     last = channels_last(layout)
     left, right, g = _operands(
         x, w, x_zero_point, w_zero_point, strides, pads, dilations, group, auto_pad, kernel_shape,
         last,
     )  # fmt: skip
-    left = left._replace(scale=_one_scale(x_scale, "x_scale"))
+    left = left._replace(scale=scales(x_scale, (1, 1), -1, "x_scale"))
     right = right._replace(scale=scales(w_scale, (1, g.outputs), -1, "w_scale"))
-    scale = float(_one_scale(y_scale, "y_scale"))
+    scale = one_scale(y_scale, "y_scale")
     grid = grid_of(dtype if dtype is not None else _result_type(y_zero_point, left), False)
     zero_point = one_zero_point(y_zero_point, grid, "y_zero_point")
     bias = None if B is None else apart(_bias(B, g.outputs), out)
@@ -210,7 +210,9 @@ def qlinear_conv(
         result, grid.code, bias, scale=scale, zero_point=zero_point, qmin=grid.qmin,
         qmax=grid.qmax, mode=code,
     )  # fmt: skip
-    status = host.convolve(g, last, left, right, y)
+    if on_device(left.array):
+        refuse_multiplier(left, right, scale)
+    status = backend.convolve(g, last, left, right, y)
     if status:
         convolution_refused(status, left, right, scale)
     return delivered(result, out)
@@ -229,12 +231,6 @@ def _result_type(zero_point: Any, x: Operand) -> str:
     if name in ("int8", "uint8", "int16", "uint16"):
         return name
     return "int8" if x.code == _cpu.I8 else "uint8"
-
-
-def _one_scale(scale: Any, name: str) -> Array:
-    array = scale_input(scale, (), name)
-    check_scale(array, name)
-    return array
 
 
 def _bias(bias: Any, outputs: int) -> Array:
