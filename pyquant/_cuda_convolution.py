@@ -314,11 +314,12 @@ def _launch_direct(
     if x.zero_point is not None:
         d["b_sum"] = _vector(filters.sums, kept)
     channels, outputs, quads = g.channels // g.groups, g.outputs // g.groups, -(-g.outputs // 4)
-    down, across = (8, 32) if last else (32, 8)  # pixels and quads of a block
+    # Pixels and quads of a block, as in conv_direct.cuh.
+    down, across = (4 * 8, 32) if last else (4 * 32, 8)
     kind = "depthwise" if channels == outputs == 1 else "grouped"
     names = f"{'i8' if _signed(x) else 'u8'}{filters.rows.name}"
     launch(
-        "conv_direct", f"{kind}_{'nhwc' if last else 'nchw'}_{names}",
+        f"conv_direct_{names}", f"{kind}_{'nhwc' if last else 'nchw'}",
         -(-d["m"] // down) * -(-quads // across), 256,
         packed(d), where.packed(g.outputs * where.pixels), math.prod(g.kernel), channels,
         packed_divisor(outputs),

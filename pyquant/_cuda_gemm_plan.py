@@ -122,7 +122,7 @@ def plan_conv(m: int, n: int, k: int, groups: int, capability: int, processors: 
     Not measured either. Results of 64 channels fill the columns of the small tile only.
     """
     fills = n > SMALL.n and _tiles(SQUARE, m, n) * groups >= processors
-    tile = SQUARE if fills else SMALL
+    tile = SQUARE if fills and capability >= 80 else SMALL
     name = f"conv_{tile.m}x{tile.n}"
     return _tiled("gemm_conv", name, tile, m, n, k, groups, capability, processors)
 

@@ -47,7 +47,7 @@ def jobs() -> list[tuple[str, str]]:
 
 def _is_one_too_many(unit: str, arch: str) -> bool:
     """Matrix kernels for other types than int8 differ in a suffix of one instruction."""
-    types = re.match(r"gemm_\w+?_([iu]8(?:[iu]8)?)", unit)
+    types = re.match(r"(?:gemm|conv)_\w+?_([iu]8(?:[iu]8)?)", unit)
     return types is not None and types[1] not in ("i8i8", "i8") and arch not in ("sm_90", "sm_90a")
 
 

@@ -43,6 +43,23 @@ def test_blocks_use_tensor_cores(arch):
             assert count(code, "LDGSTS", width="128") > 0
 
 
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_convolutions_use_tensor_cores(arch):
+    """As the tiles of matrices do; images are laid by 16 bytes."""
+    for name, code in instructions("gemm_conv_i8i8", arch).items():
+        shape, times = ("8816", 4) if arch == "sm_75" else ("16832", 1)
+        m, n, steps = (64, 64, 2) if "128x128" in name else (32, 32, 4)
+        assert count(code, f"IMMA.{shape}.S8.S8") >= m // 16 * n // 8 * steps * times
+        assert count(code, "STG", width="128") >= 1
+        if arch != "sm_75":
+            assert count(code, "LDGSTS", width="128") > 0
+    for name, code in instructions("conv_image", arch).items():
+        if name.startswith("lay_"):
+            assert count(code, "LDG", width="128") >= 1 and count(code, "STG", width="128") >= 1
+    for name, code in instructions("conv_direct_i8i8", arch).items():
+        assert count(code, "IDP.4A.S8.S8") >= 4 * 4, name
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_every_pair_of_types_has_its_instruction(pair):
     tiles = dict(instructions(f"gemm_mma_{pair}", "sm_90"))
@@ -51,6 +68,10 @@ def test_every_pair_of_types_has_its_instruction(pair):
     for name, code in tiles.items():
         assert count(code, f"IMMA.16832.{types(pair)}") > 0, name
         assert count(code, "IMMA") == count(code, f"IMMA.16832.{types(pair)}"), name
+    for name, code in instructions(f"gemm_conv_{pair}", "sm_90").items():
+        assert count(code, "IMMA") == count(code, f"IMMA.16832.{types(pair)}") > 0, name
+    for name, code in instructions(f"conv_direct_{pair}", "sm_90").items():
+        assert count(code, f"IDP.4A.{types(pair)}") >= 16, name
     for name, code in instructions(f"gemm_rows_{pair}", "sm_90").items():
         assert count(code, f"IDP.4A.{types(pair)}") > 0, name
         assert count(code, "LDG", width="128") >= 4, name

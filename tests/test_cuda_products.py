@@ -1,7 +1,7 @@
 """Products of CuPy arrays end to end on the stand-in: the CPU's bits, and nothing fetched."""
 
 import itertools
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
 from unittest import mock
 
@@ -10,58 +10,18 @@ import ml_dtypes
 import numpy as np
 import pytest
 import standin_cupy
-from cuda_products import TENSOR_MAP, codes
+import standin_gpu
+from cuda_products import codes
+from standin_gpu import array, same
 
 import pyquant as pq
-from pyquant import _cuda_loader, ops
-
-
-def _host_map(x):
-    """`_cuda_gemm._tensor_map` for pyquant/cuda/hopper.cuh on the host."""
-    one = np.zeros(1, TENSOR_MAP)
-    one["data"], one["k"], one["rows"], one["pitch"] = x.pointer, x.k, x.rows, x.pitch
-    one["batches"], one["batch_pitch"], one["box_rows"] = x.batches, x.step, 128
-    return one
-
-
-def _host_load(device, unit, name):
-    """A cluster is one block of the shim."""
-    if not unit.endswith("sm_90a"):
-        return standin_cupy._host_kernel(device, unit, name)
-
-    def call(grid, block, args, shared_mem):
-        cuda_host.kernel(unit, name)((grid[0] // 2,), (2 * block[0],), args)
-
-    return call
+from pyquant import ops
 
 
 @pytest.fixture
 def gpu():
-    """The stand-in as CuPy; call it to say which device it is."""
-    with standin_cupy.installed(), ExitStack() as stack:
-        _cuda_gemm = import_module("pyquant._cuda_gemm")
-        stack.enter_context(mock.patch.object(_cuda_loader, "_load", _host_load))
-        stack.enter_context(mock.patch.object(_cuda_gemm, "_tensor_map", _host_map))
-
-        def of(capability, processors):
-            about = mock.patch.object(_cuda_gemm, "_device", lambda _: (capability, processors))
-            stack.enter_context(about)
-
-        of(80, 8)
-        yield of
-
-
-def array(x):
-    return standin_cupy.array(np.asarray(x))
-
-
-def same(device, host):
-    got = device.get()
-    assert got.dtype == host.dtype and got.shape == host.shape
-    np.testing.assert_array_equal(
-        np.ascontiguousarray(got).view(f"u{got.itemsize}"),
-        np.ascontiguousarray(host).view(f"u{got.itemsize}"),
-    )
+    with standin_gpu.installed() as device:
+        yield device
 
 
 def layouts(x):

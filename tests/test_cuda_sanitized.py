@@ -57,4 +57,5 @@ def test_every_length_and_address():
 
 @pytest.mark.slow
 def test_everything():
-    run_tests(*(f"tests/test_cuda_{of}.py" for of in ("host", "shim", "gemm", "reductions")))
+    names = ("host", "shim", "gemm", "reductions", "convolution")
+    run_tests(*(f"tests/test_cuda_{of}.py" for of in names))

@@ -82,7 +82,7 @@ template <class T, class CODE> PQ_DEVICE void lay(const pq_laying &l)
 }
 
 #define PQ_LAY(NAME, T, CODE)                                                                                   \
-    PQ_KERNEL __launch_bounds__(256) lay_##NAME(const pq_laying l) { lay<T, CODE>(l); }
+    PQ_KERNEL __launch_bounds__(256, 3) lay_##NAME(const pq_laying l) { lay<T, CODE>(l); }
 PQ_LAY(codes, Code8, Same)
 PQ_LAY(f32, F32, Quantized)
 PQ_LAY(f16, F16, Quantized)

@@ -63,6 +63,8 @@ template <bool CHANNELS_FIRST> struct Images {
     }
 PQ_CONV(64, 64, 32, 32, 128, 3, 3, nchw, true)
 PQ_CONV(64, 64, 32, 32, 128, 3, 3, nhwc, false)
+#if PQ_ARCH >= 800 /* before that registers hold what is on its way, and there are not enough */
 PQ_CONV(128, 128, 64, 64, 64, 4, 2, nchw, true)
 PQ_CONV(128, 128, 64, 64, 64, 4, 2, nhwc, false)
+#endif
 #endif
