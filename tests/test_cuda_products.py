@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from unittest import mock
 
-import cuda_host
 import ml_dtypes
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from cuda_products import codes
 from standin_gpu import array, same
 
 import pyquant as pq
-from pyquant import ops
+from pyquant import _cuda_loader, ops
 
 
 @pytest.fixture
@@ -206,22 +205,10 @@ def test_dynamic_linear(gpu):
 
 
 @contextmanager
-def launches():
-    """The kernels that run, by name."""
+def launches(device):
+    """The kernels that run meanwhile, by name."""
     seen = []
-    before = _cuda_loader._load
-
-    def load(device, unit, name):
-        kernel = before(device, unit, name)
-
-        def call(*args, **kwargs):
-            seen.append(name)
-            kernel(*args, **kwargs)
-
-        return call
-
-    with mock.patch.object(_cuda_loader, "_load", load), mock.patch.dict(_cuda_loader._kernels):
-        _cuda_loader._kernels.clear()
+    with mock.patch.object(device, "launched", seen):
         yield seen
 
 
@@ -240,7 +227,7 @@ def test_few_rows_of_floats_take_one_launch_and_more_take_two(gpu, m):
             params = pq.calibrate(x, dtype=params, scheme=scheme)
         x = x.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
         host = pq.linear(x, w, x_params=params)
-        with standin_cupy.nothing_fetched(), launches() as seen:
+        with standin_cupy.nothing_fetched(), launches(gpu) as seen:
             y = pq.linear(array(x), packed, x_params=params)
         same(y, host)
         fused = m <= 8 and dtype != "float64"
@@ -293,7 +280,7 @@ def test_blocks_take_one_launch(gpu, m, kernel):
                 rng.standard_normal((k, 70)).astype(np.float32), axis=0, block_size=block, **given
             )
             for right in (on_b, pq.pack(on_b)):
-                with standin_cupy.nothing_fetched(), launches() as seen:
+                with standin_cupy.nothing_fetched(), launches(gpu) as seen:
                     y = pq.matmul(on_a, right)
                 assert products(seen) == [f"gemm_blocks_{kernel}"]
                 same(y, pq.matmul(a, b))
@@ -304,7 +291,7 @@ def test_blocks_of_the_left_operand_alone_and_batches(gpu):
     a, on_a = both(rng.standard_normal((3, 20, 100)).astype(np.float32), axis=2, block_size=32)
     for shape, given in [((100, 9), {"axis": 1}), ((3, 100, 9), {})]:
         b, on_b = both(rng.standard_normal(shape).astype(np.float32), **given)
-        with launches() as seen:
+        with launches(gpu) as seen:
             same(pq.matmul(on_a, on_b), pq.matmul(a, b))
         assert len(products(seen)) == (1 if len(shape) == 2 else 3)  # a product for each a's scales
     for rows in (3, 20):  # rows quantized on the way, with one scale for all blocks
@@ -323,7 +310,7 @@ def test_blocks_of_odd_sizes(gpu, block):
     )
     b, on_b = both(rng.standard_normal((100, 9)).astype(np.float32), axis=0, block_size=block)
     for right in (on_b, pq.pack(on_b)):
-        with launches() as seen:
+        with launches(gpu) as seen:
             same(pq.matmul(on_a, right), pq.matmul(a, b))
         assert len(products(seen)) == -(-100 // block)
 
@@ -398,17 +385,10 @@ def test_same_names_and_arguments_as_on_the_cpu(gpu):
 def test_mixed_signs_without_a_compiler_that_knows_them_on_hopper(gpu, monkeypatch):
     """Tiles of mma.sync take their place."""
     gpu(90, 2)
-    rng, loaded = np.random.default_rng(31), []
-    load = _cuda_loader._load
-
-    def noted(device, unit, name):
-        loaded.append(unit)
-        return load(device, unit, name)
-
-    monkeypatch.setattr(_cuda_loader, "_load", noted)
+    rng = np.random.default_rng(31)
     a, b = codes(rng, (200, 32), True), codes(rng, (32, 40), False)
     ops.matmul_integer(array(a), array(b))
-    assert loaded[-1] == "gemm_hopper_i8u8_sm_90a"
+    assert gpu.launched[-1].endswith("sm_90a")
     monkeypatch.setattr(_cuda_loader, "compiles", lambda unit: "hopper" not in unit)
     same(ops.matmul_integer(array(a), array(b)), ops.matmul_integer(a, b))
-    assert loaded[-1].endswith("i8u8") and "hopper" not in loaded[-1]
+    assert gpu.launched[-1].startswith("gemm_") and not gpu.launched[-1].endswith("sm_90a")
