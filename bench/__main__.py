@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--rounds", type=int, default=20)
     sub.add_argument("--quick", action="store_true", help="two shapes")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the table")
+    sub = commands.add_parser("gpu-conv", help="layers of networks on a GPU, beside torch")
+    sub.add_argument("--images", type=int, default=32)
+    sub.add_argument("--rounds", type=int, default=20)
+    sub.add_argument("--quick", action="store_true", help="two layers")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write the table")
     sub = commands.add_parser("import", help="import time beyond NumPy")
     sub.add_argument("--rounds", type=int, default=20)
     sub = commands.add_parser("gpu", help="elementwise on a GPU, beside CuPy and torch")
@@ -94,12 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.batches, given.size, given.rounds, given.threads, given.json, not given.no_peers
         )
         return 0 if met else 1
-    if given.command in ("gpu", "gpu-gemm"):
+    if given.command in ("gpu", "gpu-gemm", "gpu-conv"):
         try:
             if given.command == "gpu":
                 from bench import gpu
 
                 met = gpu.run(given.elements, given.rounds, given.json, given.only)
+            elif given.command == "gpu-conv":
+                from bench import gpu_conv
+
+                met = gpu_conv.run(given.images, given.rounds, given.json, given.quick)
             else:
                 from bench import gpu_gemm
 

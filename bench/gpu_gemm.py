@@ -1,8 +1,8 @@
 """Integer matrix products on a GPU, beside cuBLASLt, torch, cuBLAS and CuPy, on random data.
 
 Operands and results are taken in rotation from more memory than the second-level cache has, and
-what is timed is the replay of a CUDA graph where the contender can be captured, so that Python's
-part is not measured; a name with a star was timed by events around plain calls. "pyquant linear"
+what is timed is the replay of a CUDA graph; a name with a star could not be captured
+(bench/gpu_timing.py). "pyquant linear"
 quantizes its rows of floats first, "pyquant to float32" is the same product of codes.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import pyquant as pq
+from bench.gpu_timing import Timer, Use, torch_timer
 from bench.machine import describe
 from bench.timing import Spread, ratio
 from pyquant import ops
@@ -33,7 +34,6 @@ PEERS = ("cuBLASLt", "torch._int_mm")  # those that the targets name
 BARE, FUSED = 1.0, 1.1
 CACHES = 3  # times the second-level cache that is gone through before a buffer comes again
 
-Use = Callable[[int], object]  # of the buffers with this number
 
 
 @dataclass
@@ -64,66 +64,6 @@ class Shape:
     @property
     def count(self) -> int:
         return len(self.a)
-
-
-class Timer:
-    """Seconds on the device for one call, by replays of a graph that goes round the buffers."""
-
-    def __init__(self, cp: Any, use: Use, count: int) -> None:
-        self._cp, self._use, self._count = cp, use, count
-        self.stream = cp.cuda.Stream(non_blocking=True)
-        self.graph: Any = None
-        self._round()
-        try:
-            with self.stream:
-                self.stream.begin_capture()
-                self._round()
-                self.graph = self.stream.end_capture()
-        except Exception:
-            self.stream = cp.cuda.Stream(non_blocking=True)
-        self.stream.synchronize()
-
-    def _round(self) -> None:
-        with self.stream:
-            for i in range(self._count):
-                self._use(i)
-        if self.graph is None and not self.stream.is_capturing():
-            self.stream.synchronize()
-
-    def __call__(self) -> float:
-        cp = self._cp
-        start, stop = cp.cuda.Event(), cp.cuda.Event()
-        with self.stream:
-            start.record(self.stream)
-            if self.graph is not None:
-                self.graph.launch(self.stream)
-            else:
-                for i in range(self._count):
-                    self._use(i)
-            stop.record(self.stream)
-        stop.synchronize()
-        return float(cp.cuda.get_elapsed_time(start, stop)) / 1e3 / self._count
-
-
-def _torch_timer(torch: Any, use: Use, count: int) -> Callable[[], float]:
-    """The same for torch, whose graphs are its own."""
-    for i in range(count):
-        use(i)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for i in range(count):
-            use(i)
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-
-    def seconds() -> float:
-        start.record()
-        graph.replay()
-        stop.record()
-        stop.synchronize()
-        return float(start.elapsed_time(stop)) / 1e3 / count
-
-    return seconds
 
 
 def _pyquant(shape: Shape) -> dict[str, Use]:
@@ -218,7 +158,7 @@ def contenders(shape: Shape, torch: Any) -> dict[str, Callable[[], float]]:
     if torch is not None and shape.m > 16:
         a, b = ([torch.from_dlpack(x) for x in xs] for xs in (shape.a, shape.b))
         try:
-            timers["torch._int_mm"] = _torch_timer(
+            timers["torch._int_mm"] = torch_timer(
                 torch, lambda i: torch._int_mm(a[i], b[i].t()), shape.count
             )
         except Exception as error:

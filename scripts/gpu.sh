@@ -5,7 +5,7 @@
 #   scripts/gpu.sh --no-torch  without torch among the peers
 #   scripts/gpu.sh --here      with what the current interpreter (PYTHON, else python3) has; nothing is installed
 #
-# Results go to bench/results/gpu-DATE.json and gpu-gemm-DATE.json. The exit status is 0 where every check passed; a
+# Results go to bench/results/gpu-DATE.json, gpu-gemm-DATE.json and gpu-conv-DATE.json. The exit status is 0 where every check passed; a
 # missed speed target is in the table and does not count.
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
@@ -71,9 +71,8 @@ else
     table+=("$(printf '%-28s %-7s %s' compute-sanitizer none "not installed")")
 fi
 step "elementwise" 1 "$python" -m bench gpu --json "bench/results/gpu-$date.json"
-if "$python" -m bench --help | grep gpu-gemm >/dev/null; then
-    step "products" 1 "$python" -m bench gpu-gemm --json "bench/results/gpu-gemm-$date.json"
-fi
+step "products" 1 "$python" -m bench gpu-gemm --json "bench/results/gpu-gemm-$date.json"
+step "convolutions" none "$python" -m bench gpu-conv --json "bench/results/gpu-conv-$date.json"
 
 printf '\n%s\n' "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -1)"
 printf '%s\n' "${table[@]}"
