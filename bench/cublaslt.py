@@ -25,11 +25,13 @@ class _Choice(ctypes.Structure):
 
 def _library() -> ctypes.CDLL:
     for version in (13, 12):
-        try:
+        try:  # loaded already, as by torch, or where the system looks
             return ctypes.CDLL(f"libcublasLt.so.{version}")
         except OSError:
             continue
-    raise OSError("libcublasLt.so is not there")
+    from cuda import pathfinder  # as CuPy finds it in wheels
+
+    return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path)
 
 
 class Product:

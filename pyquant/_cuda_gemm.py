@@ -317,9 +317,9 @@ def _without_blocks(x: Operand) -> Operand:
 
 def _there(values: Any) -> Any:
     """Parameters on the device."""
-    import cupy
+    from pyquant._cuda_capture import to_device
 
-    return cupy.asarray(values) if isinstance(values, np.ndarray) else values
+    return to_device(values) if isinstance(values, np.ndarray) else values
 
 
 def _described(
@@ -364,9 +364,7 @@ def _vector(values: Any, kept: list[Any], batch: int = 0) -> tuple[int, int, int
     if isinstance(values, (np.ndarray, np.generic)):
         if values.ndim == 0:
             return 0, 0, 0, int(np.asarray(values).view(np.uint32)), 1
-        from pyquant._cuda_capture import to_device
-
-        values = to_device(values)
+        values = _there(np.asarray(values))
     kept.append(values)
     step = values.strides[-1] // values.itemsize if values.ndim else 0
     return values.data.ptr, step, batch, 0, 1

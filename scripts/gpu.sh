@@ -35,6 +35,9 @@ else
     install "files,$extra"
     python=$VENV/bin/python
     "$python" -m pip install -qq 'pytest>=8' pytest-timeout 'hypothesis>=6.100' psutil
+    peer=nvidia-cublas
+    [ $extra = cuda13 ] || peer=nvidia-cublas-cu12
+    "$python" -m pip install -qq $peer || echo "$peer could not be installed: it is not among the peers" >&2
     [ $torch = 0 ] || "$python" -m pip install -qq torch || echo "torch could not be installed: it is not among the peers" >&2
 fi
 

@@ -115,14 +115,16 @@ class Library:
         entry.restype = ctypes.c_char_p
         entry.argtypes = [
             ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint64, ctypes.c_void_p,
-            ctypes.c_size_t,
+            ctypes.c_void_p, ctypes.c_size_t,
         ]  # fmt: skip
         cells = [_cell(a) for a in args]
         addresses = (ctypes.c_void_p * len(cells))(*(c.ctypes.data for c in cells))
-        sizes = [np.array((*s, 1, 1)[:3], np.uint32) for s in (grid, block)]
+        kinds = (ctypes.c_char_p * len(cells))(*map(_kind, args, cells))
+        # CuPy makes a grid of nothing one block.
+        sizes = [np.array([max(1, n) for n in (*s, 1, 1)[:3]], np.uint32) for s in (grid, block)]
         said = entry(
             *(s.ctypes.data for s in sizes), shared_mem, next(_seeds) if seed is None else seed,
-            addresses, len(cells),
+            addresses, kinds, len(cells),
         )  # fmt: skip
         if said:
             raise RuntimeError(f"{name}: {said.decode()}")
@@ -141,6 +143,18 @@ def _cell(argument) -> np.ndarray:
     if isinstance(argument, int):
         return np.array([argument], np.int64)
     return np.array([argument.data.ptr], np.uint64)
+
+
+def _kind(argument, cell: np.ndarray) -> bytes:
+    """What the driver finds there, and of how many bytes: see is_passed_as in cuda/shim.h."""
+    if isinstance(argument, (np.ndarray, np.generic, float, int)):
+        if isinstance(argument, bool):
+            return b"b1"
+        if isinstance(argument, np.ndarray) and argument.dtype.kind != "V":
+            return b"p8"
+        kind = cell.dtype.kind.replace("u", "i")
+        return f"{kind}{cell.itemsize}".encode()
+    return b"p8"
 
 
 def library_of(text: str, stem: str = "text", *, sanitize: bool | None = None) -> Library:

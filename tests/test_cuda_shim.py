@@ -108,6 +108,20 @@ def test_a_wrong_number_of_arguments_is_an_error(waiting):
         waiting.launch("sum_blocks", (1,), (256,), (np.zeros(1, np.int32),))
 
 
+@pytest.mark.parametrize("wrong", [True, np.float32(1), np.int32(1), 1.0])
+def test_an_argument_of_other_bytes_is_an_error(waiting, wrong):
+    """The driver copies as many bytes as the parameter has, whatever CuPy has put there."""
+    with pytest.raises(RuntimeError, match="argument 1 of the kernel cannot be a"):
+        waiting.launch("sum_blocks", (1,), (256,), (np.zeros(1, np.int32), wrong))
+
+
+def test_a_grid_of_nothing_is_one_block(waiting):
+    """As CuPy has it."""
+    y = np.zeros(100_000, np.uint8)
+    waiting.launch("reverse", (0,), (256,), (y,), shared_mem=100_000)
+    assert y.any()
+
+
 def test_much_shared_memory_and_its_limit(waiting):
     y = np.zeros(100_000, np.uint8)
     waiting.launch("reverse", (1,), (256,), (y,), shared_mem=100_000)

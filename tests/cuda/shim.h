@@ -551,15 +551,29 @@ const char *launch_with(void (*kernel)(A...), const unsigned *grid, const unsign
     return run_grid(grid, size, dynamic_bytes, seed, &Call<A...>::run, &call);
 }
 
+/* The driver copies as many bytes as a parameter has from wherever CuPy points: "p" an address, "i" and "f" numbers,
+ * "V" a structure, and then their bytes. A number may stand for an address. */
+template <class T> bool is_passed_as(const char *kind)
+{
+    const bool fits = atoi(kind + 1) == (int)sizeof(T);
+    if (std::is_pointer_v<T>) return fits && (*kind == 'p' || *kind == 'i');
+    return fits && *kind == (std::is_floating_point_v<T> ? 'f' : std::is_integral_v<T> ? 'i' : 'V');
+}
+
 template <class... A>
 const char *launch(void (*kernel)(A...), const unsigned *grid, const unsigned *size, size_t dynamic_bytes,
-                   uint64_t seed, void *const *arguments, size_t count)
+                   uint64_t seed, void *const *arguments, const char *const *kinds, size_t count)
 {
+    failed = false;
     if (count != sizeof...(A)) {
-        failed = false;
         fail("the kernel takes %zu arguments, not %zu", sizeof...(A), count);
         return message;
     }
+    size_t place = 0;
+    const bool fine[] = {is_passed_as<std::decay_t<A>>(kinds[place++])...};
+    for (place = 0; place < count; place++)
+        if (!fine[place]) fail("argument %zu of the kernel cannot be a %s", place, kinds[place]);
+    if (failed) return message;
     return launch_with(kernel, grid, size, dynamic_bytes, seed, arguments, std::index_sequence_for<A...>{});
 }
 
@@ -568,9 +582,10 @@ const char *launch(void (*kernel)(A...), const unsigned *grid, const unsigned *s
 /* Appended for every kernel: an entry that takes the arguments as addresses, as cuLaunchKernel does. */
 #define SHIM_EXPORT(kernel)                                                                                     \
     extern "C" SHIM_ENTRY const char *launch_##kernel(const unsigned *grid, const unsigned *size, size_t dynamic_bytes,    \
-                                           uint64_t seed, void *const *arguments, size_t count)                 \
+                                           uint64_t seed, void *const *arguments, const char *const *kinds,     \
+                                           size_t count)                                                        \
     {                                                                                                           \
-        return shim::launch(&kernel, grid, size, dynamic_bytes, seed, arguments, count);                        \
+        return shim::launch(&kernel, grid, size, dynamic_bytes, seed, arguments, kinds, count);                 \
     }
 
 /* ---- CUDA's built-in variables and functions ---- */

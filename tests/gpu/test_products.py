@@ -164,6 +164,30 @@ def test_rows_that_are_not_finite_stay_apart(cp):
         np.testing.assert_array_equal(pq.linear(cp.asarray(x), packed).get(), wanted)
 
 
+@pytest.mark.parametrize("device", [None, (80, 1), (80, 20), (80, 1000)], ids=str)
+@pytest.mark.parametrize("k", [16, 100, 3000])
+def test_every_kernel_ends_as_the_cpu_does(cp, monkeypatch, device, k):
+    """Many tiles and edges of each: Hopper's own where there are enough, and those of other GPUs."""
+    from pyquant import _cuda_gemm
+
+    if device is not None:
+        monkeypatch.setattr(_cuda_gemm, "_device", lambda number: device)
+    rng = np.random.default_rng(k)
+    x, w = (rng.standard_normal((n, k)).astype(np.float32) for n in (1300, 3100))
+    a = pq.quantize(x, axis=0, dtype="uint8", scheme="affine")
+    b = pq.quantize(w.T, axis=1)
+    there, right = (pq.QuantizedArray(cp.asarray(v.data), v.params) for v in (a, b))
+    bias = rng.standard_normal(3100).astype(np.float32)
+    for out_dtype in ("float32", "float16"):
+        host = pq.matmul(a, b, bias=bias, out_dtype=out_dtype)
+        same_bits(pq.matmul(there, right, bias=cp.asarray(bias), out_dtype=out_dtype), host)
+    same_bits(pq.matmul(there, right, out_dtype="int32"), pq.matmul(a, b, out_dtype="int32"))
+    for params in (pq.QuantParams(0.5, 3), pq.QuantParams(0.02, 5, dtype="int16")):
+        for mode in ("float", "fixed"):
+            y = pq.matmul(there, right, out_params=params, mode=mode)
+            same_bits(y.data, pq.matmul(a, b, out_params=params, mode=mode).data)
+
+
 def test_sums_beyond_int32(cp):
     a, b = np.full((3, 40000), 255, np.uint8), np.full((40000, 5), 255, np.uint8)
     rest = 1e-3, 0, 77.7, np.int16(5)
@@ -173,7 +197,7 @@ def test_sums_beyond_int32(cp):
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 512, 4096), (16, 512, 4096), (128, 512, 512), (600, 4000, 256)]
+    "shape", [(1, 512, 4096), (16, 512, 4096), (128, 512, 512), (900, 4000, 256)]
 )
 def test_captured_in_a_graph(cp, shape):
     m, n, k = shape
@@ -182,6 +206,7 @@ def test_captured_in_a_graph(cp, shape):
     packed, out = pq.pack(b, transposed=True), cp.empty((m, n), cp.int32)
     ops.matmul_integer(a, packed, out=out)  # compiles
     stream = cp.cuda.Stream(non_blocking=True)
+    cp.cuda.Device().synchronize()
     with stream:
         ops.matmul_integer(a, packed, out=out)  # memory for split-K is in the stream's pool
         stream.begin_capture()
