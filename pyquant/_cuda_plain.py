@@ -1,6 +1,6 @@
 """The well-formed call on CuPy arrays, recognised at once: one scale and zero point, of the host.
 
-As with `quantize_plain` and the like of `_cpu.pyx`: C-contiguous arrays on the current device; what
+As with `quantize_plain` and the like of `_cpu`: C-contiguous arrays on the current device; what
 is anything else returns None and takes the road through pyquant.ops, errors included.
 """
 

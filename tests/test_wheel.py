@@ -84,7 +84,7 @@ def test_the_sdist_holds_every_source(folder):
     with tarfile.open(next((folder / "dist").glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     sources = {str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.is_file()}
-    packaged = {str(p.relative_to(ROOT)) for p in (ROOT / "pyquant").rglob("*.py*") if p.is_file()}
+    packaged = {str(p.relative_to(ROOT)) for p in (ROOT / "pyquant").rglob("*.p[xy]*")}
     packaged = {name for name in packaged if not name.endswith(".pyc")}
     others = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "pyquant/_memory.h"}
     assert names >= sources | packaged | others
@@ -102,7 +102,7 @@ def test_the_wheel_holds_what_is_used_and_nothing_else(wheel):
     assert names >= {f"pyquant/{part}" for part in parts}
     assert any(re.fullmatch(r"pyquant-.*\.dist-info/licenses/LICENSE", name) for name in names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"pyquant"}
-    assert not [n for n in names if n.endswith((".pyx", ".c")) or n.endswith("_memory.h")]
+    assert not [n for n in names if n.endswith((".pyx", ".pxi", ".c")) or n.endswith("_memory.h")]
     needed = [r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r]
     assert [re.match(r"[\w.-]+", r)[0] for r in needed] == ["numpy"]
     assert metadata["License-Expression"] == "Apache-2.0"
