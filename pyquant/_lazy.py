@@ -67,6 +67,7 @@ class LazyQuantParams(_Collection, QuantParams):
     def __init__(self, record: Any, grid: Grid, axis: int | None, block_size: int | None) -> None:
         self._record = record
         self._scale, self._zero_point = record["scale"], record["zero_point"]
+        self._centred = None
         self._grid, self._axis, self._block_size = grid, axis, block_size
 
     def __dask_graph__(self) -> Any:

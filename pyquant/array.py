@@ -55,7 +55,10 @@ class QuantParams:
     QuantParams(scale=0.5, zero_point=0, dtype='int4')
     """
 
-    __slots__ = ("_axis", "_block_size", "_grid", "_scale", "_zero_point")
+    __slots__ = ("_axis", "_block_size", "_centred", "_grid", "_scale", "_zero_point")
+
+    _centred: bool | None
+    """Is every zero point 0? None: nobody has looked yet."""
 
     def __init__(
         self,
@@ -70,23 +73,36 @@ class QuantParams:
         self._scale, self._zero_point = _parts(scale, zero_point, grid, axis, block_size)
         self._grid, self._axis = grid, None if axis is None else int(axis)
         self._block_size = None if block_size is None else int(block_size)
+        self._centred = True if type(zero_point) is int and zero_point == 0 else None
 
     @classmethod
     def _of(
-        cls, scale: Array, zero_point: Array, grid: Grid, axis: int | None, block_size: int | None
-    ) -> QuantParams:
+        cls, scale: Array, zero_point: Array, grid: Grid, axis: int | None, block_size: int | None,
+        centred: bool | None = None,
+    ) -> QuantParams:  # fmt: skip
         """From read-only parts that are known to be right."""
         params: QuantParams = _new(cls)
         params._scale, params._zero_point, params._grid = scale, zero_point, grid
-        params._axis, params._block_size = axis, block_size
+        params._axis, params._block_size, params._centred = axis, block_size, centred
         return params
+
+    def _zero_points(self) -> Array | None:
+        """For products: int32, or None where all are known to be 0.
+
+        Those on a device are not looked at, which would be to wait for it.
+        """
+        if self._centred is None:
+            self._centred = not (on_device(self._zero_point) or self._zero_point.any())
+        return None if self._centred else self._zero_point.astype(np.int32)
 
     def _over(
         self, of_data: Callable[[Array], Array], of_params: Callable[[Array], Array]
     ) -> QuantParams:
         """The same with other arrays of the same values."""
         scale, zero_point = of_params(self._scale), of_params(self._zero_point)
-        return QuantParams._of(scale, zero_point, self._grid, self._axis, self._block_size)
+        return QuantParams._of(
+            scale, zero_point, self._grid, self._axis, self._block_size, self._centred
+        )
 
     @property
     def scale(self) -> Array:
@@ -529,8 +545,9 @@ def quantize(
         )  # fmt: skip
         if axis is not None:  # checked by now; NumPy's integers become plain ones
             axis, block_size = int(axis), None if block_size is None else int(block_size)
+        centred = True if scheme == "symmetric" and grid.signed else None
         q = QuantizedArray._of(
-            made[0], QuantParams._of(made[1], made[2], grid, axis, block_size)
+            made[0], QuantParams._of(made[1], made[2], grid, axis, block_size, centred)
         )
         return q.pack() if packed else q
     if params is None:

@@ -258,7 +258,7 @@ def _images(x: Any, x_params: QuantParams | None) -> Operand:
             raise ValueError("x_params are for floats, and x is quantized already")
         if x.params.axis is not None:
             raise ValueError(f"x must be quantized per tensor, not with axis={x.params.axis}")
-        return Operand(_codes(x, "x"), x.params._grid.code, *_parameters(x.params))
+        return Operand(_codes(x, "x"), x.params._grid.code, x.params._zero_points(), x.params.scale)
     array, code = floats_input(x, "x")
     if x_params is None:
         x_params = _dynamic(array)
@@ -266,7 +266,7 @@ def _images(x: Any, x_params: QuantParams | None) -> Operand:
         raise TypeError(f"x_params must be QuantParams or None, not {type(x_params).__name__}")
     elif x_params.axis is not None or x_params.bits > 8:
         raise ValueError(f"x_params must be per tensor and of at most 8 bits, not {x_params!r}")
-    return Operand(array, code, *_parameters(x_params), x_params._grid)
+    return Operand(array, code, x_params._zero_points(), x_params.scale, x_params._grid)
 
 
 def _dynamic(x: Array) -> QuantParams:
@@ -274,8 +274,8 @@ def _dynamic(x: Array) -> QuantParams:
     if not on_device(x):
         return calibrate(x)
     low, high = ops.minmax(x)
-    scale, _ = ops.choose_params(low, high, dtype="int8", narrow_range=True)
-    return QuantParams._of(scale, np.zeros((), np.int8), grid_of("int8", True), None, None)
+    scale, zero_point = ops.choose_params(low, high, dtype="int8", narrow_range=True)
+    return QuantParams._of(scale, zero_point, grid_of("int8", True), None, None, centred=True)
 
 
 def _filters(weight: Any) -> Operand:
@@ -294,23 +294,13 @@ def _filters(weight: Any) -> Operand:
         raise ValueError(
             f"weight must be quantized per tensor or per output (axis=0), not {params!r}"
         )
-    return Operand(_codes(weight, "weight"), params._grid.code, *_parameters(params))
+    return Operand(_codes(weight, "weight"), params._grid.code, params._zero_points(), params.scale)
 
 
 def _codes(x: QuantizedArray, name: str) -> Array:
     if x.params.bits > 8:
         raise TypeError(f"{name} must be on a grid of at most 8 bits, not {x.dtype}")
     return x.unpack().data
-
-
-def _parameters(params: QuantParams) -> tuple[Array | None, Array]:
-    """The zero point as int32 or None, and the scale."""
-    zero_point = params.zero_point
-    if on_device(zero_point):  # to look would be to wait
-        return zero_point.astype(np.int32), params.scale
-    if zero_point.ndim == 0 and zero_point.item() == 0:
-        return None, params.scale
-    return zero_point.astype(np.int32) if zero_point.any() else None, params.scale
 
 
 def _groups(groups: Any) -> int:

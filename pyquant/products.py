@@ -349,16 +349,17 @@ def _transposed(params: QuantParams) -> QuantParams:
     scale, zero_point = (contiguous(v.T, v.dtype) for v in (params.scale, params.zero_point))
     if not on_device(scale):
         scale.flags.writeable = zero_point.flags.writeable = False
-    return QuantParams._of(scale, zero_point, params._grid, 1 - params.axis % 2, params.block_size)
+    axis = 1 - params.axis % 2
+    return QuantParams._of(
+        scale, zero_point, params._grid, axis, params.block_size, params._centred
+    )
 
 
 def _side(data: Array, params: QuantParams, lines: int) -> tuple[Operand, int] | None:
     """An operand with `lines` of its own scale (-2: rows of a, -1: columns of b), or blocks."""
     row, along = lines == -2, -3 - lines
-    scale, zero_point = params.scale, None
-    if on_device(params.zero_point) or params.zero_point.any():  # to look would be to wait
-        zero_point = params.zero_point.astype(np.int32)
-    operand = Operand(as_matrices(data, row=row), params._grid.code, zero_point, scale)
+    array, code = as_matrices(data, row=row), params._grid.code
+    operand = Operand(array, code, params._zero_points(), params.scale)
     if params.axis is None:
         return operand, 0
     axis = params.axis % data.ndim - data.ndim
@@ -399,8 +400,9 @@ def _from_floats(x: Any, params: QuantParams | None) -> Operand:
         raise TypeError(f"x_params must be of a grid of at most 8 bits, not {params.dtype}")
     if params.axis is not None:
         raise ValueError(f"x_params must be per tensor, not with axis={params.axis}")
-    zero_point = params.zero_point.astype(np.int32) if params.zero_point.any() else None
-    return operand._replace(scale=params.scale, zero_point=zero_point, grid=params._grid)
+    return operand._replace(
+        scale=params.scale, zero_point=params._zero_points(), grid=params._grid
+    )
 
 
 def _in_blocks(

@@ -392,3 +392,20 @@ def test_mixed_signs_without_a_compiler_that_knows_them_on_hopper(gpu, monkeypat
     monkeypatch.setattr(_cuda_loader, "compiles", lambda unit: "hopper" not in unit)
     same(ops.matmul_integer(array(a), array(b)), ops.matmul_integer(a, b))
     assert gpu.launched[-1].startswith("gemm_") and not gpu.launched[-1].endswith("sm_90a")
+
+
+def test_zero_points_that_are_known_need_no_sums(gpu):
+    """Symmetric parameters on the device: a product of codes is one launch."""
+    rng = np.random.default_rng(32)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((20, 64), (64, 30)))
+    q = pq.quantize(array(a)), pq.quantize(array(b), axis=1)
+    host = pq.matmul(pq.quantize(a), pq.quantize(b, axis=1))
+    weight = pq.pack(q[1])
+    with launches(gpu) as seen:
+        same(pq.matmul(q[0], weight), host)
+    assert len(seen) == 1
+    params = pq.QuantParams(q[1].scale, axis=1)
+    assert (params.zero_point.get() == 0).all()
+    with launches(gpu) as seen:
+        same(pq.matmul(q[0], pq.QuantizedArray(q[1].data, params)), host)
+    assert len(seen) == 2  # the right operand is transposed
