@@ -400,9 +400,7 @@ def _from_floats(x: Any, params: QuantParams | None) -> Operand:
         raise TypeError(f"x_params must be of a grid of at most 8 bits, not {params.dtype}")
     if params.axis is not None:
         raise ValueError(f"x_params must be per tensor, not with axis={params.axis}")
-    return operand._replace(
-        scale=params.scale, zero_point=params._zero_points(), grid=params._grid
-    )
+    return operand._replace(scale=params.scale, zero_point=params._zero_points(), grid=params._grid)
 
 
 def _in_blocks(
