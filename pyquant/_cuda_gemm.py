@@ -292,15 +292,16 @@ def _blocked_product(
         if values is not None and values.ndim > 0:
             kept.append(values := _there(values))
             g[name], g[f"{name}_block"] = (values.data.ptr, 1, 0, 0, 1), n
-    if a.zero_point is not None:
+    chosen = plan_blocks(m, n, block, g["batches"], *_device(target.device.id))
+    in_passing = chosen.unit == "gemm_rows_blocks"
+    if a.zero_point is not None and not in_passing:
         kept.append(b_sum := block_sums_of(right, block) if b_sum is None else b_sum)
         g["b_sum"] = b_sum.data.ptr, 1, n * blocks if right.step else 0, 0, 1
         g["b_sum_block"] = n
-    if b.zero_point is not None:
+    if b.zero_point is not None and not in_passing:
         kept.append(a_sum := block_sums_of(left, block))
         g["a_sum"] = a_sum.data.ptr, 1, m * blocks if left.step else 0, 0, 1
         g["a_sum_block"] = m
-    chosen = plan_blocks(m, n, g["batches"], *_device(target.device.id))
     g["splits"] = 1
     kernel = _cuda_loader.kernel(f"{chosen.unit}_{left.name}{right.name}", chosen.name)
     kernel((chosen.grid,), (chosen.block,), (packed(g),), shared_mem=chosen.shared)

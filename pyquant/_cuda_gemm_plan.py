@@ -80,7 +80,7 @@ SQUARE, LARGE = Tile(128, 128, 128, 64, 4), Tile(128, 256, 256, 64, 4)
 NARROW, WIDE = Tile(16, 32, 64, 128, 6), Tile(64, 64, 128, 128, 2)
 """Of gemm_blocks.cuh."""
 HOPPER = Plan("gemm_hopper", "gemm_128x256_sm_90a", 0, 384, 217_152)
-_MOST_ROWS = 8
+_MOST_ROWS, _MOST_ROWS_OF_BLOCKS = 8, 4
 FRONT_WARPS, _FRONT_LOADS = 16, 8  # a block of gemm_front.cuh, and loads of 16 bytes a lane
 
 
@@ -139,12 +139,18 @@ def _tiled(
     return Plan(unit, name, tiles * splits, tile.threads, shared, splits, tile)
 
 
-def plan_blocks(m: int, n: int, batches: int, capability: int, processors: int) -> Plan:
-    """The kernel where every block of K, a multiple of 32, has a scale of its own.
+def plan_blocks(
+    m: int, n: int, block: int, batches: int, capability: int, processors: int
+) -> Plan:
+    """The kernel where every `block` of K, a multiple of 32, has a scale of its own.
 
     Sums of floats have an order, and none can share K: many tiles are all that makes use of the
-    device. Not measured either.
+    device. Nothing is measured here either, but for instructions: of dp4a, 512 bytes of B take
+    about 100 with one row and 200 with eight, and memory leaves time for 100 of them.
     """
+    if m <= _MOST_ROWS_OF_BLOCKS and block & (block - 1) == 0:
+        name = f"gemm_rows_blocks_{_rows_of_kernel(m)}"
+        return Plan("gemm_rows_blocks", name, -(-n // 16) * batches, 128)
     tile = WIDE if 2 * _tiles(WIDE, m, n) * batches >= processors and m > NARROW.m else NARROW
     grid = _tiles(tile, m, n) * batches
     name = f"gemm_blocks_{tile.m}x{tile.n}"

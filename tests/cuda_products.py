@@ -191,6 +191,13 @@ class Product:
         library.launch(f"gemm_rows_{rows}", (blocks,), (256,), (g,))
         self.check(y, memory)
 
+    def run_row_blocks(self, library, rows, extra=0):
+        """Through a kernel of gemm_rows_blocks.cuh."""
+        y, memory, g, _kept = self.described(extra)
+        batches, _m, n = self.shape
+        library.launch(f"gemm_rows_blocks_{rows}", (-(-n // 16) * batches,), (128,), (g,))
+        self.check(y, memory)
+
     def run_hopper(self, library, clusters, extra=0, seed=None, name=HOPPER.name):
         """Through the kernel of gemm_hopper.cuh, a cluster a block of the shim."""
         y, memory, g, (a, b, _kept) = self.described(extra)
@@ -246,10 +253,10 @@ class BlockedProduct(Product):
         of_b("b_zero", self.b_zero)
         of_a("a_scale", self.a_scale)
         of_b("b_scale", self.b_scale)
-        if self.b_zero is not None:
+        if self.sums and self.b_zero is not None:
             sums = np.add.reduceat(self.a, starts, axis=-1, dtype=np.int32)
             of_a("a_sum", sums, m * len(starts))
-        if self.a_zero is not None:
+        if self.sums and self.a_zero is not None:
             sums = np.add.reduceat(self.b, starts, axis=-1, dtype=np.int32).swapaxes(1, 2)
             of_b("b_sum", sums, n * len(starts) if len(self.b) == batches else 0)
         return g

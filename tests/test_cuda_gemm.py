@@ -287,20 +287,25 @@ def test_every_end_of_blocks(blocks, tile):
             one.run_tile(blocks, block_name(tile), tile)
 
 
-@pytest.mark.parametrize("tile", BLOCK_TILES, ids=block_name)
-def test_sums_of_blocks_start_with_the_first(blocks, tile):
+def test_sums_of_blocks_start_with_the_first(blocks):
     """-0.0 of a product that underflows is not lost to a zero before it, and order counts."""
     rng = np.random.default_rng(15)
-    one = in_blocks(rng, 5, 9, 96, 32, zeros=(0, 0))
+    one = in_blocks(rng, 4, 9, 96, 32, zeros=(0, 0))
     one.a[...], one.b[...] = 1, -1
+
+    def run():
+        for tile in BLOCK_TILES:
+            one.run_tile(blocks, block_name(tile), tile)
+        one.run_row_blocks(cuda_host.library("gemm_rows_blocks_i8i8"), 4)
+
     one.a_scale = one.b_scale = np.float32(1e-30)
-    one.run_tile(blocks, block_name(tile), tile)
     assert np.signbit(one.expected()).all() and not one.expected().any()
+    run()
     one.a_scale, one.b_scale = np.float32(1), np.zeros((3, 9), np.float32)
     one.b_scale[0], one.b_scale[1], one.b_scale[2] = 1e30, 1.0, 1e30
     one.b[..., 64:] = 1
-    one.run_tile(blocks, block_name(tile), tile)
     assert not one.expected().any()
+    run()
 
 
 def test_turing_has_the_same_blocks():
@@ -333,6 +338,43 @@ def test_rows_take_sums_on_the_way(signed, sums):
     for m, n, k, batches, b_batches in [(1, 9, 100, 1, 1), (2, 17, 4100, 2, 1), (2, 4, 16, 3, 3)]:
         one = with_zero_points(rng, m, n, k, signed, batches, b_batches, sums=sums)
         one.run_rows(library, 2, 4)
+
+
+@pytest.fixture(scope="module")
+def row_blocks():
+    return cuda_host.library("gemm_rows_blocks_i8i8")
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+@pytest.mark.parametrize("block", [32, 64, 128, 256, 1024])
+def test_rows_in_blocks(row_blocks, most, block):
+    rng = np.random.default_rng(most + block)
+    depths = [block + 1, 2 * block, 3 * block - 1, 4 * block + 17, 9 * block + 40]
+    for k, zeros in zip(depths, itertools.cycle([(0, 0), (0, 1), (1, 0), (1, 1)]), strict=False):
+        m, n = int(rng.integers(most // 2 + 1, most + 1)), int(rng.integers(1, 40))
+        one = in_blocks(rng, m, n, k, block, zeros=zeros)
+        one.sums = False
+        one.run_row_blocks(row_blocks, most, extra=16 * int(rng.integers(2)))
+
+
+@pytest.mark.parametrize("signed", SIGNS)
+def test_rows_in_blocks_of_every_type_and_batches(signed):
+    rng = np.random.default_rng(17)
+    library = cuda_host.library(f"gemm_rows_blocks_{pair(signed)}")
+    for m, n, batches, b_batches in [(3, 17, 2, 1), (4, 16, 2, 2), (1, 3, 3, 3)]:
+        one = in_blocks(rng, m, n, 300, 64, signed, batches, b_batches)
+        one.sums = False
+        one.run_row_blocks(library, 4)
+
+
+def test_every_end_of_rows_in_blocks(row_blocks):
+    rng = np.random.default_rng(18)
+    for output in (F32, F16, BF16):
+        for clip in [(-np.inf, np.inf), (0.0, np.inf), (-9.0, 2000.0)]:
+            one = in_blocks(rng, 3, 37, 130, 32)
+            one.output, one.clip, one.sums = output, clip, False
+            one.bias = None if clip[0] == 0 else np.float32(rng.standard_normal(37) * 100)
+            one.run_row_blocks(row_blocks, 4)
 
 
 # ---- Hopper ----
@@ -532,9 +574,12 @@ def test_a_plan_covers_the_product_and_fits_the_device(capability):
 @pytest.mark.parametrize("capability", [75, 80, 86, 89, 90, 100, 120])
 def test_a_plan_of_blocks_covers_the_product_and_fits_the_device(capability):
     most = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}[capability] << 10
-    for m, n, batches in itertools.product((1, 9, 16, 17, 100, 2048), (1, 768, 4096), (1, 3)):
-        chosen = plan_blocks(m, n, batches, capability, 132)
+    for m, n, batches in itertools.product((1, 5, 9, 16, 17, 100, 2048), (1, 768, 4096), (1, 3)):
+        chosen = plan_blocks(m, n, 128, batches, capability, 132)
         tile = chosen.tile
+        if m == 1:
+            assert 16 * chosen.grid >= n * batches and chosen.unit == "gemm_rows_blocks"
+            continue
         parameters = 8 * (tile.m + tile.n) * 12
         assert chosen.shared + parameters <= most - 1024 and chosen.splits == 1
         assert chosen.grid == -(-m // tile.m) * -(-n // tile.n) * batches

@@ -72,7 +72,8 @@ def test_every_pair_of_types_has_its_instruction(pair):
         assert count(code, "IMMA") == count(code, f"IMMA.16832.{types(pair)}") > 0, name
     for name, code in instructions(f"conv_direct_{pair}", "sm_90").items():
         assert count(code, f"IDP.4A.{types(pair)}") >= 16, name
-    for name, code in instructions(f"gemm_rows_{pair}", "sm_90").items():
+    rows = instructions(f"gemm_rows_{pair}", "sm_90")
+    for name, code in (rows | instructions(f"gemm_rows_blocks_{pair}", "sm_90")).items():
         assert count(code, f"IDP.4A.{types(pair)}") > 0, name
         assert count(code, "LDG", width="128") >= 4, name
 

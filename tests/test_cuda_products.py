@@ -268,7 +268,10 @@ def products(names):
     return [name for name in names if name.startswith("gemm")]
 
 
-@pytest.mark.parametrize("m, kernel", [(1, "16x32"), (17, "16x32"), (200, "64x64")])
+@pytest.mark.parametrize(
+    "m, kernel",
+    [(1, "rows_1"), (2, "rows_2"), (3, "rows_4"), (5, "16x32"), (17, "16x32"), (200, "64x64")],
+)
 def test_blocks_take_one_launch(gpu, m, kernel):
     rng = np.random.default_rng(11)
     affine = {"dtype": "uint8", "scheme": "affine"}
@@ -282,7 +285,12 @@ def test_blocks_take_one_launch(gpu, m, kernel):
             for right in (on_b, pq.pack(on_b)):
                 with standin_cupy.nothing_fetched(), launches(gpu) as seen:
                     y = pq.matmul(on_a, right)
-                assert products(seen) == [f"gemm_blocks_{kernel}"]
+                rows = kernel.startswith("rows") and block != 96
+                name = f"gemm_rows_blocks_{m + m // 3}" if rows else f"gemm_blocks_{kernel}"
+                if not kernel.startswith("rows") or rows:
+                    assert products(seen) == [name]
+                if rows:
+                    assert seen[-1] == name and not any("sums" in other for other in seen)
                 same(y, pq.matmul(a, b))
 
 

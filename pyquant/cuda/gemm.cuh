@@ -53,6 +53,23 @@ PQ_DEVICE float float_at(const pq_vector &v, int i, int batch)
     return bits.f;
 }
 
+/* One parameter of a row of A or a column of B, block after block. */
+struct pq_line {
+    const u32 *data; /* or null: `value` for all */
+    int step;
+    u32 value;
+
+    PQ_DEVICE pq_line of(const pq_vector &v, i64 step, int i, int batch)
+    {
+        const pq_line line = {v.data ? (const u32 *)v.data + i * v.step + batch * v.batch : nullptr, (int)step, v.value};
+        return line;
+    }
+    __device__ __forceinline__ u32 at(int block, int further = 0) const
+    {
+        return data ? data[(i64)block * step + further] : value;
+    }
+};
+
 /* The tile with this number. Eight tile rows go together, column by column, so that the blocks that run at a time
  * share operands in the second-level cache. */
 PQ_DEVICE int2 tile_position(int number, int tiles_m, int tiles_n)

@@ -3,20 +3,6 @@
  * K, as the CPU adds them. So no two blocks of threads can share K. */
 #include "tile.cuh"
 
-/* One parameter of a row of A or a column of B, block after block. */
-struct pq_line {
-    const u32 *data; /* or null: `value` for all */
-    int step;
-    u32 value;
-
-    PQ_DEVICE pq_line of(const pq_vector &v, i64 step, int i, int batch)
-    {
-        const pq_line line = {v.data ? (const u32 *)v.data + i * v.step + batch * v.batch : nullptr, (int)step, v.value};
-        return line;
-    }
-    __device__ __forceinline__ u32 at(int block) const { return data ? data[(i64)block * step] : value; }
-};
-
 /* A warp's sums, in the places of its accumulators. Parameters come to shared memory, from where every lane takes those
  * of its rows and columns: each thread brings those of one row or column of the tile. */
 template <int BM, int BN, int WM, int WN, int BK> struct BlockSums {

@@ -125,7 +125,7 @@ template <bool SA, bool SB, int ROWS> PQ_DEVICE void multiply_rows(const pq_gemm
     if (part == 0) Values::store(g, left, mine, n0, batch);
 }
 
-#ifdef PQ_A_SIGNED
+#if defined(PQ_A_SIGNED) && !defined(PQ_ROWS_IN_BLOCKS)
 #define PQ_ROWS(ROWS)                                                                                          \
     PQ_KERNEL __launch_bounds__(32 * ROWS_WARPS, ROWS > 4 ? 1 : 2) gemm_rows_##ROWS(const pq_gemm g)            \
     {                                                                                                          \

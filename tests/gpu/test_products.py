@@ -118,15 +118,39 @@ def test_float_results(cp, seed, out_dtype):
         np.testing.assert_array_equal(y.view(f"u{y.itemsize}"), host.view(f"u{y.itemsize}"))
 
 
-@pytest.mark.parametrize("block", [16, 32, 40])
-def test_blocks_along_k(cp, block):
-    rng = np.random.default_rng(block)
-    a = pq.quantize(rng.standard_normal((20, 200)).astype(np.float32), axis=0)
-    b = pq.quantize(rng.standard_normal((200, 70)).astype(np.float32), axis=0, block_size=block)
-    on_a, on_b = (pq.QuantizedArray(cp.asarray(x.data), x.params) for x in (a, b))
-    host = pq.matmul(a, b)
-    for right in (on_b, pq.pack(on_b)):
-        np.testing.assert_array_equal(pq.matmul(on_a, right).get(), host)
+@pytest.mark.parametrize("block", [16, 32, 40, 64, 96, 128, 256])
+@pytest.mark.parametrize("m", [1, 2, 4, 7, 16, 20, 70, 300])
+def test_blocks_along_k(cp, m, block):
+    rng = np.random.default_rng(block + m)
+    affine = {"dtype": "uint8", "scheme": "affine"}
+    for k, n in [(200, 70), (4 * block + 17, 33), (2048, 257)]:
+        x, w = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (k, n)))
+        bias = rng.standard_normal(n).astype(np.float32)
+        if block >= k:
+            continue
+        for of_a in ({"axis": 0}, {"axis": 1, "block_size": block, **affine}):
+            of_b = [{"dtype": "int4"}, affine][int(rng.integers(2))]
+            a, b = pq.quantize(x, **of_a), pq.quantize(w, axis=0, block_size=block, **of_b)
+            on_a, on_b = (pq.QuantizedArray(cp.asarray(q.data), q.params) for q in (a, b))
+            given = {"relu": True, "out_dtype": ["float32", "float16"][int(rng.integers(2))]}
+            host = pq.matmul(a, b, bias=bias, **given)
+            for right in (on_b, pq.pack(on_b)):
+                same_bits(pq.matmul(on_a, right, bias=cp.asarray(bias), **given), host)
+
+
+def test_blocks_beyond_int32(cp):
+    block = 34016
+    a, b = np.full((3, 2 * block), 255, np.uint8), np.full((2 * block, 5), 255, np.uint8)
+    a[1, ::3], b[::7, 1] = 3, 9
+    scale = (0.1 + np.random.default_rng(3).random((2, 5))).astype(np.float32)
+    params = pq.QuantParams(scale, 0, "uint8", axis=0, block_size=block)
+    wanted = np.zeros((3, 5), np.float32)
+    for i in range(2):
+        along = slice(i * block, (i + 1) * block)
+        sums = a[:, along].astype(np.int64) @ b[along].astype(np.int64)
+        wanted = wanted + sums.astype(np.float32) * scale[i]
+    on_a = pq.QuantizedArray(cp.asarray(a), pq.QuantParams(1.0, 0, "uint8"))
+    same_bits(pq.matmul(on_a, pq.QuantizedArray(cp.asarray(b), params)), wanted)
 
 
 def same_bits(y, host):
