@@ -403,6 +403,24 @@ def test_every_epilogue_of_hopper(hopper):
         one.run_hopper(hopper, 1)
 
 
+def test_plain_results_of_hopper_leave_the_registers(hopper):
+    """Of whole columns of tiles, aligned in pairs; others go by the slab."""
+    rng = np.random.default_rng(26)
+    n = 258
+    columns, rows = (rng.uniform(0.01, 1, size).astype(np.float32) for size in (n, 137))
+    for gap, batches in ((0, 1), (2, 2), (1, 1)):
+        for given in (
+            {"bias": rng.integers(-(2**31), 2**31, n).astype(np.int32)},
+            {"output": F32, "a_scale": np.float32(0.3), "b_scale": np.float32(0.1)},
+            {"output": F32, "a_scale": rows, "b_scale": columns, "bias": columns - 0.5},
+            {"output": F32, "b_scale": columns, "clip": (-9.5, 20.25)},
+            {"output": F32, "b_scale": np.float32(np.nan), "clip": (-1.0, 1.0)},
+        ):
+            product(rng, 137, n, 60, batches=batches, gap=gap, **given).run_hopper(hopper, 1)
+    before = rng.standard_normal((1, 137, n)).astype(np.float32)
+    product(rng, 137, n, 60, output=F32, before=before).run_hopper(hopper, 1)
+
+
 # ---- what is broken shows ----
 
 BROKEN_RINGS = {

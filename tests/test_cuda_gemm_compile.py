@@ -84,6 +84,7 @@ def test_hopper_uses_its_own_instructions(pair):
     assert count(code, f"IGMMA.64x256x32.{types(pair)}") == count(code, "IGMMA") == 4
     assert count(code, "UTMALDG.3D") == 2 and count(code, "UTMALDG.3D.MULTICAST") == 1
     assert count(code, "USETMAXREG") == 2
+    assert count(code, "STG", width="64") >= 2 * 2 * 32, "plain results leave the registers"
     assert count(code, "WARPGROUP.DEPBAR") == 2, "waits that the source does not have"
     places = [i for i, name in enumerate(code) if name.startswith("IGMMA")]
     between = code[places[0] : places[-1]]
