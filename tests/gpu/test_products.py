@@ -191,7 +191,7 @@ def test_rows_that_are_not_finite_stay_apart(cp):
 @pytest.mark.parametrize("device", [None, (80, 1), (80, 20), (80, 1000)], ids=str)
 @pytest.mark.parametrize("k", [16, 100, 3000])
 def test_every_kernel_ends_as_the_cpu_does(cp, monkeypatch, device, k):
-    """Many tiles and edges of each: Hopper's own where there are enough, and those of other GPUs."""
+    """Many tiles and edges of each: those of Hopper, where there are enough, and of other GPUs."""
     from pyquant import _cuda_gemm
 
     if device is not None:
