@@ -3,6 +3,16 @@
 import pytest
 from cuda_build import DISASSEMBLED, count, instructions, resources
 
+from pyquant._cuda_gemm_plan import (
+    LARGE,
+    NARROW,
+    SKINNY,
+    SMALL,
+    SQUARE,
+    WIDE,
+    plan_of_floats,
+)
+
 PAIRS = ["i8i8", "i8u8", "u8i8", "u8u8"]
 OF_TYPE = {"i8": "S8", "u8": "U8"}
 
@@ -112,3 +122,31 @@ def test_transposing_moves_words():
         code = instructions("transpose", arch)["transpose"]
         assert count(code, "PRMT") >= 8 * 4
         assert count(code, "STS") >= 4 * 4 and count(code, "LDS") >= 4
+
+
+# What a block may have by opting in, and what the driver keeps of it for itself.
+SHARED_LIMITS = {"sm_75": (65536, 0), "sm_86": (101376, 1024), "sm_90": (232448, 1024)}
+
+
+@pytest.mark.parametrize("arch", SHARED_LIMITS)
+def test_shared_memory_is_enough_for_every_tile(arch):
+    """sm_86 has as little as sm_89 and sm_120. Static memory stands before the other, padded."""
+    most, reserved = SHARED_LIMITS[arch]
+    capability = int(arch[3:])
+    tiles = {
+        "gemm_mma_small": (SKINNY, SMALL), "gemm_mma": (SQUARE, LARGE),
+        "gemm_blocks": (NARROW, WIDE), "gemm_conv": (SMALL, SQUARE),
+    }  # fmt: skip
+    for stem, of_unit in tiles.items():
+        kernels = resources(f"{stem}_i8i8", arch)
+        for tile in of_unit:
+            named = [k for k in kernels if f"{tile.m}x{tile.n}" in k]
+            assert named or (stem, tile, arch) == ("gemm_conv", SQUARE, "sm_75")
+            for name in named:
+                static = kernels[name]["SHARED"] - reserved
+                assert static + tile.shared(capability) <= most, name
+    sizes = [(m, k) for m in range(1, 9) for k in range(16, 1 << 16, 16)]
+    plans = [plan_of_floats(m, 64, k, 2, 132) for m, k in sizes]
+    largest = max(chosen.shared for chosen in plans if chosen is not None)
+    for name, used in resources("gemm_front_i8", arch).items():
+        assert used["SHARED"] - reserved + largest <= 48 << 10, name

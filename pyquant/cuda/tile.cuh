@@ -226,14 +226,14 @@ struct Tile {
             reading = reading + 1 == STAGES ? 0 : reading + 1;
             writing = writing + 1 == STAGES ? 0 : writing + 1;
         }
+#if PQ_ARCH >= 800
+        cp_async_wait<0>(); /* zeros that nobody reads may be on their way; they must not arrive when the block has gone */
+#endif
         if constexpr (!Sums::ORDERED) {
             if (g.splits > 1 && !last_with_all(g, acc, number, split)) return;
         }
         sums.finish(g, acc);
 
-#if PQ_ARCH >= 800
-        cp_async_wait<0>();
-#endif
         __syncthreads(); /* the ring is free */
         int *slab = (int *)shared + warp_id() * Slab<SLAB>::WORDS;
         const int row = row0 + warp_id() / WARPS_N * WM, column = column0 + warp_id() % WARPS_N * WN;
