@@ -3,7 +3,7 @@
  *
  * There is one block of 16 warps for each multiprocessor. Its warps read the rows of A once, at most eight loads of 16
  * bytes a lane, which stay in registers between the range and the codes; the codes go to shared memory, and the block then
- * takes pairs of rows of B in turn, as gemm_rows.cuh has it. Meanwhile memory is asked for each warp's first pair.
+ * takes pairs of rows of B in turn, as pair.cuh has it. Meanwhile memory is asked for each warp's first pair.
  *
  * Why eight loads: they are up to 64 KB of floats that every multiprocessor takes from the second-level cache, at some 40
  * bytes a nanosecond in 1.6 us; the launch that is saved costs 2 to 3 us. Twice as much would gain nothing. (Counted, not
@@ -12,7 +12,7 @@
  * The codes are the ones that dynamic.cu and quantize.cu write: by the same functions. Those of unsigned grids lie 128
  * lower here, with their zero point, so that A is always signed. */
 #include "extremes.cuh"
-#include "gemm_rows.cuh"
+#include "pair.cuh"
 #include "step.cuh"
 
 static constexpr int FRONT_WARPS = 16, FRONT_LOADS = 8;

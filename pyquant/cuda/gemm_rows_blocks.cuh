@@ -2,8 +2,7 @@
  * power of two. More rows are for the tiles of gemm_blocks.cuh, which then take fewer instructions for a byte of B. Eight lanes have a column of C and read 128 bytes of its row of B at a time, eight such loads ahead; the
  * lanes of one block add up its dp4a sums, and its float32 term goes to the sum of the column, in the order of K. Zero
  * points are taken into account by each lane for its 16 bytes, so that no sums along K are needed. */
-#define PQ_ROWS_IN_BLOCKS
-#include "gemm_rows.cuh"
+#include "pair.cuh"
 
 static constexpr int ROW_BLOCKS_WARPS = 4, COLUMN_LANES = 8, COLUMN_STEP = 16 * COLUMN_LANES;
 

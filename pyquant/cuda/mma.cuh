@@ -45,6 +45,15 @@ template <bool SA, bool SB> PQ_DEVICE int dp4a(u32 a, u32 b, int c)
     return d;
 }
 
+/* The same of 16 bytes. */
+template <bool SA, bool SB> PQ_DEVICE int dot16(const uint4 &a, const uint4 &b, int c)
+{
+    c = dp4a<SA, SB>(a.x, b.x, c);
+    c = dp4a<SA, SB>(a.y, b.y, c);
+    c = dp4a<SA, SB>(a.z, b.z, c);
+    return dp4a<SA, SB>(a.w, b.w, c);
+}
+
 /* Four 8x8 tiles of 16-bit pairs, which are 8 rows of 16 bytes: lane i names row i % 8 of tile i / 8, and receives in
  * r[j] the bytes 4 * (lane % 4) ... + 3 of row lane / 4 of tile j. */
 PQ_DEVICE void ldmatrix_x4(u32 (&r)[4], const void *row)
@@ -181,6 +190,17 @@ PQ_DEVICE int warp_sum(int x)
     for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
     return (int)sum;
 #endif
+}
+
+/* Four rows of four bytes become the four columns. */
+PQ_DEVICE void transpose_4x4(u32 &row0, u32 &row1, u32 &row2, u32 &row3)
+{
+    const u32 low01 = __byte_perm(row0, row1, 0x5140), high01 = __byte_perm(row0, row1, 0x7362);
+    const u32 low23 = __byte_perm(row2, row3, 0x5140), high23 = __byte_perm(row2, row3, 0x7362);
+    row0 = __byte_perm(low01, low23, 0x5410);
+    row1 = __byte_perm(low01, low23, 0x7632);
+    row2 = __byte_perm(high01, high23, 0x5410);
+    row3 = __byte_perm(high01, high23, 0x7632);
 }
 
 /* Ask for 128 bytes, which come to the second-level cache. */

@@ -38,12 +38,9 @@ PQ_KERNEL __launch_bounds__(256, 4)
             const u8 *p = from + line * from_pitch + n0 + 4 * lane;
             row[j] = line < k ? four_bytes(p, left < 4 ? (int)left : 4, aligned) : 0;
         }
-        const u32 low01 = __byte_perm(row[0], row[1], 0x5140), high01 = __byte_perm(row[0], row[1], 0x7362);
-        const u32 low23 = __byte_perm(row[2], row[3], 0x5140), high23 = __byte_perm(row[2], row[3], 0x7362);
-        words[4 * lane][i ^ lane] = __byte_perm(low01, low23, 0x5410);
-        words[4 * lane + 1][i ^ lane] = __byte_perm(low01, low23, 0x7632);
-        words[4 * lane + 2][i ^ lane] = __byte_perm(high01, high23, 0x5410);
-        words[4 * lane + 3][i ^ lane] = __byte_perm(high01, high23, 0x7632);
+        transpose_4x4(row[0], row[1], row[2], row[3]);
+#pragma unroll
+        for (int j = 0; j < 4; j++) words[4 * lane + j][i ^ lane] = row[j];
     }
     __syncthreads();
 #pragma unroll 4
