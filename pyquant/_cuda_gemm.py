@@ -11,11 +11,21 @@ from typing import Any
 import numpy as np
 
 from pyquant import _cpu, _cuda_loader
-from pyquant._cuda_gemm_plan import NOTHING, Plan, packed, plan, plan_blocks, plan_of_floats
+from pyquant._cuda_gemm_plan import (
+    MOST_ROWS,
+    NOTHING,
+    Plan,
+    packed,
+    plan,
+    plan_across,
+    plan_blocks,
+    plan_of_floats,
+)
 from pyquant._cuda_rows import (
     Blocks,
     PackedCodes,
     Rows,
+    across_k,
     block_sums_of,
     blocks_along_k,
     even_step,
@@ -64,7 +74,9 @@ def matmul(a: Operand, b: Operand, y: Result, block: int) -> int:
             b = b._replace(scale=beside(b.scale), zero_point=beside(b.zero_point))
         status: int = _cpu.OK
         if block or not _multiply_floats(a, b, y_there):
-            status = _multiply(_with_codes(a, block), b, y_there, block)
+            a = _with_codes(a, block)
+            if block or not _multiply_across(a, b, y_there):
+                status = _multiply(a, b, y_there, block)
         if target is not y.array:
             y.array[...] = target
     return status
@@ -80,6 +92,8 @@ def _multiply_floats(a: Operand, b: Operand, y: Result) -> bool:
     (m, depth), n = x.shape, target.shape[1]
     k = -(-depth // 16) * 16
     chosen = plan_of_floats(m, n, k, x.itemsize, _device(target.device.id)[1])
+    if across_k(b.array) is not None:
+        return False
     unsigned = grid is not None and grid.qmin >= 0
     most = _farthest(a._replace(code=_cpu.U8 if unsigned else _cpu.I8)) * _farthest(b)
     if chosen is None or (y.code != _cpu.I32 and k * most > _INT32_MAX):
@@ -94,14 +108,28 @@ def _multiply_floats(a: Operand, b: Operand, y: Result) -> bool:
         g["a_zero"] = *g["a_zero"][:-1], 1
     if g["a_zero"][-1] and b_sum is not None:
         g["b_sum"] = _vector(b_sum[0], kept)
-    g["splits"] = chosen.splits
     qmin, qmax = (-127, 127) if grid is None else (grid.qmin, grid.qmax)
     lowered = 128 if unsigned else 0
-    _cuda_loader.kernel(f"{chosen.unit}_{right.name}", chosen.name)(
-        (chosen.grid,), (chosen.block,),
-        (packed(g), _OUTPUTS[a.code], int(dynamic), qmin - lowered, qmax - lowered, lowered),
-        shared_mem=chosen.shared,
-    )  # fmt: skip
+    how = _OUTPUTS[a.code], int(dynamic), qmin - lowered, qmax - lowered, lowered
+    _run(f"{chosen.unit}_{right.name}", chosen, g, *how)
+    return True
+
+
+def _multiply_across(a: Operand, b: Operand, y: Result) -> bool:
+    """With few rows on the left, and contiguous rows on the right as they stand; else False."""
+    target: Any = y.array
+    m, n = target.shape[-2:]
+    depth = a.array.shape[-1]
+    right = across_k(b.array)
+    if right is None or m > MOST_ROWS or depth == 0:
+        return False
+    if y.code != _cpu.I32 and depth * _farthest(a) * _farthest(b) > _INT32_MAX:
+        return False
+    left, batches = rows_along_k(a.array), math.prod(target.shape[:-2])
+    chosen = plan_across(m, n, depth, batches, _device(target.device.id)[1])
+    kept: list[Any] = []
+    g = _described(left, right, a, b, y, kept)
+    _run(f"{chosen.unit}_{left.name}{right.name}", chosen, g)
     return True
 
 
@@ -259,9 +287,8 @@ def _run(unit: str, chosen: Plan, g: dict[str, Any], *more: Any) -> None:
     import cupy
 
     g["splits"] = chosen.splits
-    if chosen.splits > 1 and chosen.tile is not None:
-        tile = chosen.tile
-        partial = cupy.empty(chosen.grid * tile.m * tile.n, np.int32)
+    if chosen.splits > 1 and chosen.sums:
+        partial = cupy.empty(chosen.grid * chosen.sums, np.int32)
         done = cupy.zeros(chosen.grid // chosen.splits, np.int32)
         g["partial"], g["done"] = partial.data.ptr, done.data.ptr
     kernel = _cuda_loader.kernel(unit, chosen.name)

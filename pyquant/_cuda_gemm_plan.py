@@ -73,6 +73,8 @@ class Plan(NamedTuple):
     shared: int = 0
     splits: int = 1
     tile: Tile | None = None
+    sums: int = 0
+    """int32 that a block leaves for the others that share K with it."""
 
 
 SKINNY, SMALL = Tile(16, 128, 128, 128, 3), Tile(64, 64, 128, 128, 3)
@@ -80,7 +82,7 @@ SQUARE, LARGE = Tile(128, 128, 128, 64, 4), Tile(128, 256, 256, 64, 4)
 NARROW, WIDE = Tile(16, 32, 64, 128, 6), Tile(64, 64, 128, 128, 2)
 """Of gemm_blocks.cuh."""
 HOPPER = Plan("gemm_hopper", "gemm_128x256_sm_90a", 0, 384, 217_152)
-_MOST_ROWS, _MOST_ROWS_OF_BLOCKS = 8, 4
+MOST_ROWS, _MOST_ROWS_OF_BLOCKS = 8, 4  # that dp4a multiplies as fast as memory brings B
 FRONT_WARPS, _FRONT_LOADS = 16, 8  # a block of gemm_front.cuh, and loads of 16 bytes a lane
 
 
@@ -91,7 +93,7 @@ def plan(m: int, n: int, k: int, batches: int, capability: int, processors: int)
     """
     # One warp multiplies two rows of B by all of A: the time is that of reading B, up to the 8 rows
     # for which dp4a keeps up with memory. Warps share rows of B until all processors have work.
-    if m <= _MOST_ROWS:
+    if m <= MOST_ROWS:
         rows = _rows_of_kernel(m)
         splits = 1
         while (
@@ -136,7 +138,8 @@ def _tiled(
     splits = min(2 * processors // tiles, -(-k // tile.piece) // (4 * tile.stages), 32)
     splits = max(splits, 1)
     shared = tile.shared(capability)
-    return Plan(unit, name, tiles * splits, tile.threads, shared, splits, tile)
+    sums = tile.m * tile.n
+    return Plan(unit, name, tiles * splits, tile.threads, shared, splits, tile, sums)
 
 
 def plan_blocks(
@@ -163,7 +166,7 @@ def plan_of_floats(m: int, n: int, k: int, itemsize: int, processors: int) -> Pl
     Every multiprocessor then reads all of A: gemm_front.cuh counts up to which size that pays. `k`
     is a multiple of 16.
     """
-    if m > _MOST_ROWS or k == 0 or k * itemsize > _FRONT_LOADS * 512 * (FRONT_WARPS // m):
+    if m > MOST_ROWS or k == 0 or k * itemsize > _FRONT_LOADS * 512 * (FRONT_WARPS // m):
         return None
     pairs = -(-n // 2)
     # Warps share a pair of rows of B where there are not enough for all, and 2 KB for each.
@@ -178,6 +181,17 @@ def plan_of_floats(m: int, n: int, k: int, itemsize: int, processors: int) -> Pl
     return Plan(
         "gemm_front", f"gemm_front_{_rows_of_kernel(m)}", grid, 32 * FRONT_WARPS, m * k, splits
     )
+
+
+def plan_across(m: int, n: int, k: int, batches: int, processors: int) -> Plan:
+    """The kernel for up to MOST_ROWS rows, and a right operand that is contiguous along N."""
+    rows = _rows_of_kernel(m)
+    columns = 128 if rows > 4 else 256
+    strips = -(-n // columns) * batches
+    # Two blocks for every multiprocessor, as long as each has two turns of 128 along K.
+    splits = max(min(2 * processors // strips, k // 256, 64), 1)
+    sums = -(-((rows + 1) * columns + rows) // 4) * 4
+    return Plan("gemm_columns", f"gemm_columns_{rows}", strips * splits, 256, 0, splits, None, sums)
 
 
 def _rows_of_kernel(m: int) -> int:

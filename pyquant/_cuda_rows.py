@@ -110,6 +110,21 @@ def blocks_along_k(x: Any, block: int, *, packed: bool = False) -> Blocks:
     return Blocks(whole, parts, [sums[:, i] for i in range(len(parts))], sums)
 
 
+def across_k(b: Any) -> Rows | None:
+    """A right operand (..., K, N) with contiguous rows as gemm_columns.cuh reads it, or None.
+
+    Rows, pitch and step are those across K: of K rows, `pitch` bytes apart.
+    """
+    if isinstance(b, PackedCodes) or b.strides[-1] != 1:
+        return None
+    depth, n = b.shape[-2:]
+    pitch, step = b.strides[-2], even_step(b.shape[:-2], b.strides[:-2])
+    if step is None or (b.data.ptr | pitch | step | n) % 8:
+        return None
+    batches = math.prod(b.shape[:-2])
+    return Rows(b, b.data.ptr, batches, depth, depth, depth, pitch, step, b.dtype == np.int8)
+
+
 def even_step(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
     """The bytes from one matrix of a batch to the next; None where they differ."""
     step = count = 0

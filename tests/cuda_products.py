@@ -198,6 +198,27 @@ class Product:
         library.launch(f"gemm_rows_blocks_{rows}", (-(-n // 16) * batches,), (128,), (g,))
         self.check(y, memory)
 
+    def run_columns(self, library, rows, splits, extra=0, seed=None):
+        """Through a kernel of gemm_columns.cuh: b is (n, k) here, and (k, n) there."""
+        y, memory, g, _kept = self.described(extra)
+        batches, _m, n = self.shape
+        columns = 128 if rows > 4 else 256
+        depth, pitch = self.b.shape[2], n + extra
+        words = np.full(len(self.b) * depth * pitch // 8 + 8, 0x6363636363636363, np.uint64)
+        across = words.view(self.b.dtype)[8 : 8 + len(self.b) * depth * pitch]
+        across = across.reshape(len(self.b), depth, pitch)
+        across[..., :n] = self.b.swapaxes(1, 2)
+        g["b"], g["ldb"], g["splits"] = across.ctypes.data, pitch, splits
+        g["b_batch"] = depth * pitch if len(self.b) == batches else 0
+        strips = -(-n // columns) * batches
+        sums = -(-((rows + 1) * columns + rows) // 4) * 4
+        partial = np.full((strips * splits * sums + 4,), 55, np.int32)
+        partial = partial[-partial.ctypes.data % 16 // 4 :]
+        done = np.zeros(strips, np.int32)
+        g["partial"], g["done"] = partial.ctypes.data, done.ctypes.data
+        library.launch(f"gemm_columns_{rows}", (strips * splits,), (256,), (g,), seed=seed)
+        self.check(y, memory)
+
     def run_hopper(self, library, clusters, extra=0, seed=None, name=HOPPER.name):
         """Through the kernel of gemm_hopper.cuh, a cluster a block of the shim."""
         y, memory, g, (a, b, _kept) = self.described(extra)

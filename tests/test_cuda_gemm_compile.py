@@ -82,6 +82,8 @@ def test_every_pair_of_types_has_its_instruction(pair):
         assert count(code, "IMMA") == count(code, f"IMMA.16832.{types(pair)}") > 0, name
     for name, code in instructions(f"conv_direct_{pair}", "sm_90").items():
         assert count(code, f"IDP.4A.{types(pair)}") >= 16, name
+    for name, code in instructions(f"gemm_columns_{pair}", "sm_90").items():
+        assert count(code, f"IDP.4A.{types(pair)}") > 0, name
     rows = instructions(f"gemm_rows_{pair}", "sm_90")
     for name, code in (rows | instructions(f"gemm_rows_blocks_{pair}", "sm_90")).items():
         assert count(code, f"IDP.4A.{types(pair)}") > 0, name
@@ -115,6 +117,20 @@ def test_floats_are_quantized_and_multiplied_in_one_kernel(arch):
         assert count(code, "IDP.4A.S8.S8") >= 2 * 4 * rows * ahead, name
         assert count(code, "CCTL") >= 1, name  # memory is asked for B ahead
         assert resources("gemm_front_i8", arch)[name]["REG"] <= 128, name
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_rows_of_b_are_turned_in_registers(arch):
+    """16 loads on the way, of 8 bytes or 4; eight byte permutations for 4 x 4."""
+    for name, code in instructions("gemm_columns_i8i8", arch).items():
+        rows = int(name.rpartition("_")[2])
+        words = 1 if rows > 4 else 2
+        assert count(code, "LDG", width="64" if words == 2 else "") >= 16, name
+        assert count(code, "PRMT") >= 4 * words * 8, name
+        assert count(code, "IDP.4A.S8.S8") >= rows * 16 * words, name
+        assert count(code, "ATOMS") >= rows * 4 * words, name
+        ahead = code[: code.index("PRMT")]
+        assert count(ahead, "LDG") >= 16, f"{name}: loads wait for one another"
 
 
 def test_transposing_moves_words():

@@ -241,6 +241,27 @@ def nothing(*_):
     return None
 
 
+@pytest.mark.parametrize("m", [1, 4, 7])
+def test_few_rows_meet_a_matrix_where_it_stands(gpu, m):
+    """Rows of b at any distance of a multiple of 8 bytes, in one launch; others are re-laid."""
+    rng = np.random.default_rng(m)
+    a, wide = codes(rng, (m, 48), True), codes(rng, (2, 700, 40), False)
+    there = standin_cupy.ndarray._of(wide)
+    for rows, first, last in [(48, 0, 40), (48, 8, 32), (48, 0, 39), (48, 4, 36), (-1, 0, 40)]:
+        part = (slice(1, 97, 2) if rows < 0 else slice(48), slice(first, last))
+        wanted = ops.matmul_integer(a, wide[0][part], 3, 100)
+        with standin_cupy.nothing_fetched(), launches() as seen:
+            y = ops.matmul_integer(array(a), there[0][part], 3, 100)
+        same(y, wanted)
+        assert (len(seen) == 1) == ((last - first) % 8 == first % 8 == 0)
+        assert all(name.startswith("gemm_columns_") for name in seen) == (len(seen) == 1)
+    both_ways = codes(rng, (2, m, 700), True)
+    same(
+        ops.matmul_integer(array(both_ways), there, 3, 4), ops.matmul_integer(both_ways, wide, 3, 4)
+    )
+    same(ops.matmul_integer(array(both_ways), there[1]), ops.matmul_integer(both_ways, wide[1]))
+
+
 def test_rows_that_are_not_finite_have_no_scale(gpu):
     rng = np.random.default_rng(11)
     w, on_w = both(rng.standard_normal((9, 33)).astype(np.float32), axis=0)
