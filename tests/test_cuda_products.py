@@ -250,7 +250,7 @@ def test_few_rows_meet_a_matrix_where_it_stands(gpu, m):
     for rows, first, last in [(48, 0, 40), (48, 8, 32), (48, 0, 39), (48, 4, 36), (-1, 0, 40)]:
         part = (slice(1, 97, 2) if rows < 0 else slice(48), slice(first, last))
         wanted = ops.matmul_integer(a, wide[0][part], 3, 100)
-        with standin_cupy.nothing_fetched(), launches() as seen:
+        with standin_cupy.nothing_fetched(), launches(gpu) as seen:
             y = ops.matmul_integer(array(a), there[0][part], 3, 100)
         same(y, wanted)
         assert (len(seen) == 1) == ((last - first) % 8 == first % 8 == 0)
