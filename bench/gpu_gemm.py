@@ -29,7 +29,7 @@ LAYERS = [
     for m in (1, 8, 16, 128, 2048)
     for n, k in ((4096, 4096), (11008, 4096), (4096, 11008))
 ]
-MOST_ROWS_OF_FLOATS = 128
+MOST_ROWS_ACROSS, MOST_ROWS_OF_FLOATS = 8, 128  # of a
 PEERS = ("cuBLASLt", "torch._int_mm")  # those that the targets name
 BARE, FUSED = 1.0, 1.1
 CACHES = 3  # times the second-level cache that is gone through before a buffer comes again
@@ -84,6 +84,12 @@ def _pyquant(shape: Shape) -> dict[str, Use]:
         floats = [a.astype(dtype) for a in shape.a]
         return lambda i: pq.linear(floats[i], weights[i])
 
+    def across() -> Use:
+        rows = [shape.cp.ascontiguousarray(b.T) for b in shape.b]
+        return lambda i: ops.matmul_integer(shape.a[i], rows[i], out=shape.c[i])
+
+    if shape.m <= MOST_ROWS_ACROSS:
+        uses["pyquant, b (K, N)"] = across()
     if shape.m <= MOST_ROWS_OF_FLOATS:
         uses |= {f"pyquant linear, {dtype}": linear(dtype) for dtype in ("float32", "float16")}
     return uses

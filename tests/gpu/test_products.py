@@ -212,6 +212,19 @@ def test_every_kernel_ends_as_the_cpu_does(cp, monkeypatch, device, k):
             same_bits(y.data, pq.matmul(a, b, out_params=params, mode=mode).data)
 
 
+@pytest.mark.parametrize("m", range(1, 9))
+def test_few_rows_meet_contiguous_rows(cp, m):
+    """Where they stand: one strip and many, K shared by many blocks or by none."""
+    rng = np.random.default_rng(m)
+    for k, n in [(1, 8), (17, 128), (300, 264), (5000, 16), (4096, 4096)]:
+        for a_type, b_type in ((np.int8, np.uint8), (np.uint8, np.int8)):
+            a, b = codes(rng, (m, k), a_type), codes(rng, (k, n + 8), b_type)
+            there = cp.asarray(b)[:, 8:]
+            for points in ((0, 0), (codes(rng, m, a_type), codes(rng, n, b_type))):
+                y = ops.matmul_integer(cp.asarray(a), there, *points)
+                np.testing.assert_array_equal(y.get(), ops.matmul_integer(a, b[:, 8:], *points))
+
+
 def test_sums_beyond_int32(cp):
     a, b = np.full((3, 40000), 255, np.uint8), np.full((40000, 5), 255, np.uint8)
     rest = 1e-3, 0, 77.7, np.int16(5)
