@@ -200,7 +200,7 @@ class Product:
 
     def run_columns(self, library, rows, splits, extra=0, seed=None):
         """Through a kernel of gemm_columns.cuh: b is (n, k) here, and (k, n) there."""
-        y, memory, g, _kept = self.described(extra)
+        y, memory, g, _kept = self.described(2 * extra)
         batches, _m, n = self.shape
         columns = 128 if rows > 4 else 256
         depth, pitch = self.b.shape[2], n + extra
