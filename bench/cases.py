@@ -122,23 +122,24 @@ class Data:
 
     @cached_property
     def x(self) -> np.ndarray:
-        x = aligned(self.case.shape, np.float32)
-        normal = self.random.standard_normal(min(self.case.n, 1 << 20), dtype=np.float32)
-        flat, step = x.reshape(-1), normal.size
+        some = self.random.standard_normal(min(self.case.n, 1 << 20), dtype=np.float32)
+        return self._repeated(some)
+
+    def _repeated(self, some: np.ndarray) -> np.ndarray:
+        """An array of the case's shape, of these values again and again."""
+        array = aligned(self.case.shape, some.dtype)
+        flat, step = array.reshape(-1), some.size
         for start in range(0, flat.size, step):
-            flat[start : start + step] = normal[: flat.size - start]
-        return x
+            flat[start : start + step] = some[: flat.size - start]
+        return array
 
     @cached_property
     def q(self) -> np.ndarray:
         """Integers over the grid of the case: int4 for the packing operations, else int8."""
         low, high = (-8, 8) if "int4" in self.case.op else (-128, 128)
-        q = aligned(self.case.shape, np.int8)
-        some = self.random.integers(low, high, min(self.case.n, 1 << 20), dtype=np.int8)
-        flat, step = q.reshape(-1), some.size
-        for start in range(0, flat.size, step):
-            flat[start : start + step] = some[: flat.size - start]
-        return q
+        return self._repeated(
+            self.random.integers(low, high, min(self.case.n, 1 << 20), dtype=np.int8)
+        )
 
     @cached_property
     def packed(self) -> np.ndarray:

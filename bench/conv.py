@@ -125,9 +125,9 @@ def _pyquant(data: Data, layout: str) -> Contender:
 
 
 def _onnxruntime(data: Data, threads: int) -> Contender:
-    import onnx
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
+
+    from bench.contenders.onnx_runtime import session_of
 
     layer = data.layer
     constants = {
@@ -145,14 +145,7 @@ def _onnxruntime(data: Data, threads: int) -> Contender:
         [helper.make_tensor_value_info("y", TensorProto.UINT8, [None] * 4)],
         [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
     )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = session_of(graph, threads)
     binding = session.io_binding()
     binding.bind_cpu_input("x", data.x)
     binding.bind_output("y")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,10 +12,9 @@ from bench.cases import SCALE, SWEEPS, Case, Data
 from bench.contenders import ONE_THREAD_ONLY, PEERS
 from bench.elementwise_report import ElementwiseReport
 from bench.limits import LimitsUnavailable
-from bench.machine import busy, describe, threads_to_use
-from bench.measured import LIMITS, Measured, matching
-from bench.process import Job, collect
-from bench.timing import FULL, QUICK, Contender
+from bench.measured import LIMITS, matching
+from bench.suite import jobs_of, measure
+from bench.timing import Contender
 
 CHECKED_UP_TO = 2 * 10**6  # elements
 # One step of difference is allowed: most peers multiply by a reciprocal where pyquant divides.
@@ -64,15 +62,6 @@ def select(only: Sequence[str], sizes: Sequence[int] | None, quick: bool) -> lis
     return matching(cases, only)
 
 
-def _jobs(threads: Sequence[int], peers: Sequence[str]) -> list[Job]:
-    """Limits first, at every number of threads in one process; then each peer at each number."""
-    jobs = [Job(LIMITS, list(threads), 0)]
-    for peer in peers:
-        counts = [1] if peer in ONE_THREAD_ONLY else threads
-        jobs += [Job(peer, [count], count) for count in counts if count in threads]
-    return jobs
-
-
 def run(
     *,
     only: Sequence[str] = (),
@@ -82,19 +71,8 @@ def run(
     quick: bool = False,
 ) -> ElementwiseReport:
     """Measure and judge. Progress goes to stderr."""
-    wanted, notes = threads_to_use(threads)
-    machine = describe()
-    notes += busy(machine)
-    started = time.perf_counter()
-    measured = [Measured(case) for case in select(only, sizes, quick)]
-    jobs = _jobs(wanted, list(PEERS) if peers is None else peers)
-    pace = QUICK if quick else FULL
-    collected = collect("bench.elementwise", measured, jobs, pace, patient=not quick)
-    return ElementwiseReport(
-        machine=machine,
-        measured=measured,
-        threads=wanted,
-        statements=collected.statements,
-        notes=notes + collected.notes,
-        seconds=time.perf_counter() - started,
-    )
+    beside = list(PEERS) if peers is None else peers
+    return measure(
+        "bench.elementwise", select(only, sizes, quick), ElementwiseReport,
+        lambda wanted, _: jobs_of(wanted, beside, ONE_THREAD_ONLY), threads, quick,
+    )  # fmt: skip

@@ -68,52 +68,41 @@ static void amx(size_t repeats) {
 #define VECTORS VECTORS16
 #endif
 
-/* 24 and 12 chains of sums: more than any CPU needs to hide the latency. */
-static void avx512vnni(size_t repeats) {
-  const operands data = random_operands();
-  for (size_t r = 0; r < repeats * STEPS; r++)
-    __asm__ volatile(
-        "vmovdqa64 (%0), %%zmm24\n\tvmovdqa64 64(%0), %%zmm25\n\t"
-        ".rept 2\n\t"
-        ".irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23\n\t"
-        "vpdpbusd %%zmm25, %%zmm24, %%zmm\\n\n\t"
-        ".endr\n\t.endr" ::"r"(data.bytes), "m"(data)
-        : VECTORS);
-  __asm__ volatile("vzeroupper");
-}
+/* Loads the operands and does `body` twice, again and again. */
+#define LOOP(name, load, body, vectors)                                                                    \
+  static void name(size_t repeats) {                                                                       \
+    const operands data = random_operands();                                                               \
+    for (size_t r = 0; r < repeats * STEPS; r++)                                                           \
+      __asm__ volatile(load ".rept 2\n\t" body ".endr" ::"r"(data.bytes), "m"(data) : vectors);            \
+    __asm__ volatile("vzeroupper");                                                                        \
+  }
 
-static void avxvnni(size_t repeats) {
-  const operands data = random_operands();
-  for (size_t r = 0; r < repeats * STEPS; r++)
-    __asm__ volatile(
-        "vmovdqa (%0), %%ymm14\n\tvmovdqa 32(%0), %%ymm15\n\t"
-        ".rept 2\n\t"
-        ".irp n,0,1,2,3,4,5,6,7,8,9,10,11\n\t"
-        "%{vex%} vpdpbusd %%ymm15, %%ymm14, %%ymm\\n\n\t"
-        ".endr\n\t.endr" ::"r"(data.bytes), "m"(data)
-        : VECTORS16);
-  __asm__ volatile("vzeroupper");
-}
+/* 24 and 12 chains of sums: more than any CPU needs to hide the latency. */
+LOOP(avx512vnni,
+     "vmovdqa64 (%0), %%zmm24\n\tvmovdqa64 64(%0), %%zmm25\n\t",
+     ".irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23\n\t"
+     "vpdpbusd %%zmm25, %%zmm24, %%zmm\\n\n\t"
+     ".endr\n\t",
+     VECTORS)
+LOOP(avxvnni,
+     "vmovdqa (%0), %%ymm14\n\tvmovdqa 32(%0), %%ymm15\n\t",
+     ".irp n,0,1,2,3,4,5,6,7,8,9,10,11\n\t"
+     "%{vex%} vpdpbusd %%ymm15, %%ymm14, %%ymm\\n\n\t"
+     ".endr\n\t",
+     VECTORS16)
 
 /* The exact way of AVX2: 16-bit products added in pairs (no saturation possible), then added up. */
-static void avx2(size_t repeats) {
-  const operands data = random_operands();
-  for (size_t r = 0; r < repeats * STEPS; r++)
-    __asm__ volatile(
-        "vmovdqa (%0), %%ymm14\n\tvmovdqa 32(%0), %%ymm15\n\t"
-        ".rept 2\n\t"
-        "vpmaddwd %%ymm14, %%ymm15, %%ymm8\n\tvpmaddwd %%ymm14, %%ymm15, %%ymm9\n\t"
-        "vpmaddwd %%ymm14, %%ymm15, %%ymm10\n\tvpmaddwd %%ymm14, %%ymm15, %%ymm11\n\t"
-        "vpaddd %%ymm8, %%ymm0, %%ymm0\n\tvpaddd %%ymm9, %%ymm1, %%ymm1\n\t"
-        "vpaddd %%ymm10, %%ymm2, %%ymm2\n\tvpaddd %%ymm11, %%ymm3, %%ymm3\n\t"
-        "vpmaddwd %%ymm14, %%ymm15, %%ymm8\n\tvpmaddwd %%ymm14, %%ymm15, %%ymm9\n\t"
-        "vpmaddwd %%ymm14, %%ymm15, %%ymm10\n\tvpmaddwd %%ymm14, %%ymm15, %%ymm11\n\t"
-        "vpaddd %%ymm8, %%ymm4, %%ymm4\n\tvpaddd %%ymm9, %%ymm5, %%ymm5\n\t"
-        "vpaddd %%ymm10, %%ymm6, %%ymm6\n\tvpaddd %%ymm11, %%ymm7, %%ymm7\n\t"
-        ".endr" ::"r"(data.bytes), "m"(data)
-        : VECTORS16);
-  __asm__ volatile("vzeroupper");
-}
+LOOP(avx2,
+     "vmovdqa (%0), %%ymm14\n\tvmovdqa 32(%0), %%ymm15\n\t",
+     "vpmaddwd %%ymm14, %%ymm15, %%ymm8\n\tvpmaddwd %%ymm14, %%ymm15, %%ymm9\n\t"
+     "vpmaddwd %%ymm14, %%ymm15, %%ymm10\n\tvpmaddwd %%ymm14, %%ymm15, %%ymm11\n\t"
+     "vpaddd %%ymm8, %%ymm0, %%ymm0\n\tvpaddd %%ymm9, %%ymm1, %%ymm1\n\t"
+     "vpaddd %%ymm10, %%ymm2, %%ymm2\n\tvpaddd %%ymm11, %%ymm3, %%ymm3\n\t"
+     "vpmaddwd %%ymm14, %%ymm15, %%ymm8\n\tvpmaddwd %%ymm14, %%ymm15, %%ymm9\n\t"
+     "vpmaddwd %%ymm14, %%ymm15, %%ymm10\n\tvpmaddwd %%ymm14, %%ymm15, %%ymm11\n\t"
+     "vpaddd %%ymm8, %%ymm4, %%ymm4\n\tvpaddd %%ymm9, %%ymm5, %%ymm5\n\t"
+     "vpaddd %%ymm10, %%ymm6, %%ymm6\n\tvpaddd %%ymm11, %%ymm7, %%ymm7\n\t",
+     VECTORS16)
 
 static int bit(unsigned leaf, unsigned subleaf, int reg, int index) {
   unsigned r[4];

@@ -25,6 +25,18 @@ SPINS = 0.06  # seconds; its idle workers were seen spinning for 40 to 45 ms aft
 _ELEMENTS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int8): TensorProto.INT8}
 
 
+def session_of(graph: Any, threads: int) -> onnxruntime.InferenceSession:
+    """A graph of ONNX's operators and ONNX Runtime's own, on the CPU."""
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    provider = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=provider)
+
+
 def _session(
     op: str, case: Case, given: dict[str, np.ndarray], outputs: Mapping[str, int], threads: int
 ) -> onnxruntime.InferenceSession:
@@ -44,14 +56,7 @@ def _session(
             for k, v in constants.items()
         ],
     )
-    opsets = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    provider = ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=provider)
+    return session_of(graph, threads)
 
 
 def _models(case: Case, data: Data) -> tuple[str, dict[str, np.ndarray], dict[str, Any]] | None:

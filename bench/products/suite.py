@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,14 +11,14 @@ import numpy as np
 
 from bench import peaks
 from bench.limits import LimitsUnavailable
-from bench.machine import busy, describe, threads_to_use
-from bench.measured import LIMITS, Measured, matching
-from bench.process import Job, collect
+from bench.measured import LIMITS, matching
+from bench.process import Job
 from bench.products.cases import DYNAMIC, GEMM, INT32, LINEAR, Case, Data
 from bench.products.contenders import ONE_THREAD_ONLY, PEERS
 from bench.products.report import ProductReport
 from bench.products.targets import cap_of
-from bench.timing import FULL, QUICK, Contender
+from bench.suite import jobs_of, measure
+from bench.timing import Contender
 
 CASES = {"gemm": GEMM, "linear": LINEAR}
 CAPS = ("avx512vnni", "avx2")
@@ -73,14 +72,9 @@ def contenders(
     return found
 
 
-def _jobs(threads: Sequence[int], peers: Sequence[str], caps: Sequence[str]) -> list[Job]:
-    """Limits first, at every number of threads in one process; then each peer; then each cap."""
-    jobs = [Job(LIMITS, list(threads), 0)]
-    for peer in peers:
-        counts = [1] if peer in ONE_THREAD_ONLY else threads
-        jobs += [Job(peer, [count], count) for count in counts if count in threads]
-    capped = [(cap, count) for cap in caps for count in threads]
-    return jobs + [Job(f"cap {c}", [count], count, {"PYQUANT_ISA": c}) for c, count in capped]
+def _capped(threads: Sequence[int], caps: Sequence[str]) -> list[Job]:
+    each = [(cap, count) for cap in caps for count in threads]
+    return [Job(f"cap {c}", [count], count, {"PYQUANT_ISA": c}) for c, count in each]
 
 
 def run(
@@ -92,22 +86,11 @@ def run(
     quick: bool = False,
 ) -> ProductReport:
     """Measure and judge "gemm" or "linear". Progress goes to stderr."""
-    wanted, notes = threads_to_use(threads)
-    machine = describe()
-    notes += busy(machine)
-    started = time.perf_counter()
-    cases = matching(CASES[suite], only)
-    measured = [Measured(case) for case in cases if case.quick or not quick or only]
-    usable = machine["usable variants"]
-    caps = [cap for cap in CAPS if cap in usable] if suite == "gemm" else []
-    jobs = _jobs(wanted, list(PEERS) if peers is None else peers, caps)
-    pace = QUICK if quick else FULL
-    collected = collect("bench.products.suite", measured, jobs, pace, patient=not quick)
-    return ProductReport(
-        machine=machine,
-        measured=measured,
-        threads=wanted,
-        statements=collected.statements,
-        notes=notes + collected.notes,
-        seconds=time.perf_counter() - started,
-    )
+    cases = [case for case in matching(CASES[suite], only) if case.quick or not quick or only]
+    beside = list(PEERS) if peers is None else peers
+
+    def jobs(wanted: list[int], usable: Sequence[str]) -> list[Job]:
+        caps = [cap for cap in CAPS if cap in usable] if suite == "gemm" else []
+        return jobs_of(wanted, beside, ONE_THREAD_ONLY) + _capped(wanted, caps)
+
+    return measure("bench.products.suite", cases, ProductReport, jobs, threads, quick)

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from bench.cases import aligned
 from bench.contenders import offers
-from bench.contenders.onnx_runtime import IR_VERSION, OPSET, SPINS
+from bench.contenders.onnx_runtime import SPINS, session_of
 from bench.products.cases import DYNAMIC, INT32, SHIFT, X_STEP, Data
 from bench.timing import Contender
 
@@ -38,14 +38,7 @@ def _session(
         [helper.make_tensor_value_info("y", kind(output), None)],
         [numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in constants],
     )
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    provider = ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=provider)
+    return session_of(graph, threads)
 
 
 def _node(data: Data, b: np.ndarray) -> tuple[str, dict[str, np.ndarray], np.dtype[Any]]:
