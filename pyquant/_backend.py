@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from pyquant import _cpu
 _LIBRARIES = {
     "cupy": "CuPy", "dask": "Dask", "torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX",
 }  # fmt: skip
+R = TypeVar("R")
 PLAIN: dict[type, ModuleType] = {}
 """Types of arrays that a module recognises at once; None from it means: not this call."""
 HOST = frozenset({np.ndarray, type(None), float, int, list, tuple})
@@ -58,6 +59,15 @@ def backend_of(*arrays: Any, given: tuple[Any, ...] = ()) -> ModuleType:
         if type(array) not in HOST and library_of(type(array)) != "NumPy":
             return _other_backend(arrays, given)
     return _cpu
+
+
+def beyond_numpy(plain: str, road: Callable[..., R], x: Any, *given: Any, out: Any) -> R:
+    """A call that `_cpu` did not recognise: `plain` of x's own module may, and `road` takes all."""
+    if type(x) in PLAIN:
+        result: R | None = getattr(PLAIN[type(x)], plain)(x, *given, out)
+        if result is not None:
+            return result
+    return road(x, *given, out=out)
 
 
 def _library(kind: type) -> str:

@@ -6,6 +6,7 @@ is anything else returns None and takes the road through pyquant.ops, errors inc
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import cupy
@@ -43,17 +44,27 @@ def quantize_plain(
     axis: Any,
     block_size: Any,
     out: Any,
+    fake: bool = False,
 ) -> Any:
     code = float_code(x.dtype)
     if code is None or axis is not None or block_size is not None:
         return None
     grid = grid_of(dtype, narrow_range)
-    x_name, x_size = FLOATS[code]
+    ends = grid.qmin, grid.qmax
+    name, size = FLOATS[code]
+    if fake:
+        return _map(
+            "fake_quantize", f"fake_quantize_{name}_one", x, size, out, x.dtype, size, scale,
+            zero_point, *ends, ends, in_place=True,
+        )  # fmt: skip
     q_name, q_size, *_ = _CODES[grid.code]
     return _map(
-        "quantize", f"quantize_{x_name}_{q_name}_one", x, x_size, out, grid.storage, q_size, scale,
-        zero_point, grid.qmin, grid.qmax, (grid.qmin, grid.qmax),
+        "quantize", f"quantize_{name}_{q_name}_one", x, size, out, grid.storage, q_size, scale,
+        zero_point, *ends, ends,
     )  # fmt: skip
+
+
+fake_quantize_plain = partial(quantize_plain, fake=True)
 
 
 def dequantize_plain(
@@ -68,27 +79,6 @@ def dequantize_plain(
     return _map(
         "dequantize", f"dequantize_{q_name}_{x_name}_one", q, q_size, out, x_dtype, x_size, scale,
         zero_point, low, high, (sign,),
-    )  # fmt: skip
-
-
-def fake_quantize_plain(
-    x: Any,
-    scale: Any,
-    zero_point: Any,
-    dtype: Any,
-    narrow_range: Any,
-    axis: Any,
-    block_size: Any,
-    out: Any,
-) -> Any:
-    code = float_code(x.dtype)
-    if code is None or axis is not None or block_size is not None:
-        return None
-    grid = grid_of(dtype, narrow_range)
-    name, size = FLOATS[code]
-    return _map(
-        "fake_quantize", f"fake_quantize_{name}_one", x, size, out, x.dtype, size, scale,
-        zero_point, grid.qmin, grid.qmax, (grid.qmin, grid.qmax), in_place=True,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pyquant import _cpu
 from pyquant._arguments import Array, apart, delivered, float_input, output, params_input, refuse
 from pyquant._arrays import contiguous, empty
-from pyquant._backend import PLAIN, backend_of
+from pyquant._backend import backend_of, beyond_numpy
 from pyquant._grid import grid_of
 from pyquant._tensors import takes_tensors
 
@@ -40,30 +40,20 @@ def fake_quantize_linear(
     array([-1. ,  0. , 63.5], dtype=float32)
     """
     result = _fake_quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_size, out)
-    if result is None and type(x) in PLAIN:
-        result = PLAIN[type(x)].fake_quantize_plain(
-            x, scale, zero_point, dtype, narrow_range, axis, block_size, out
-        )
-    if result is not None:
-        return result
-    return _fake_quantize(x, scale, zero_point, dtype, narrow_range, axis, block_size, out=out)
+    if result is None:
+        given = scale, zero_point, dtype, narrow_range, axis, block_size
+        return beyond_numpy("fake_quantize_plain", _fake_quantize, x, *given, out=out)
+    return result
 
 
 @takes_tensors(differentiable=True)
 def _fake_quantize(
-    x: Any,
-    scale: Any,
-    zero_point: Any,
-    dtype: str,
-    narrow_range: bool,
-    axis: int | None,
-    block_size: int | None,
-    *,
-    out: Any,
+    x: Any, scale: Any, zero_point: Any, dtype: str, narrow_range: bool, *place: Any, out: Any
 ) -> Array:
     backend = backend_of(x, out, given=(scale, zero_point))
     grid = grid_of(dtype, narrow_range)
     array, code = float_input(x)
+    axis, block_size = place
     scales, zero_points, layout = params_input(
         scale, zero_point, grid, array.shape, axis, block_size, array
     )

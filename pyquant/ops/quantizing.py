@@ -24,7 +24,7 @@ from pyquant._arguments import (
     scale_input,
 )
 from pyquant._arrays import as_array, contiguous, module_of, on_device
-from pyquant._backend import PLAIN, backend_of
+from pyquant._backend import backend_of, beyond_numpy
 from pyquant._grid import float_code, float_dtype, grid_of
 from pyquant._tensors import takes_tensors
 
@@ -90,30 +90,20 @@ def quantize_linear(
     array([ -2,   0,   2, 127], dtype=int8)
     """
     result = _quantize_plain(x, scale, zero_point, dtype, narrow_range, axis, block_size, out)
-    if result is None and type(x) in PLAIN:
-        result = PLAIN[type(x)].quantize_plain(
-            x, scale, zero_point, dtype, narrow_range, axis, block_size, out
-        )
-    if result is not None:
-        return result
-    return _quantize(x, scale, zero_point, dtype, narrow_range, axis, block_size, out=out)
+    if result is None:
+        given = scale, zero_point, dtype, narrow_range, axis, block_size
+        return beyond_numpy("quantize_plain", _quantize, x, *given, out=out)
+    return result
 
 
 @takes_tensors()
 def _quantize(
-    x: Any,
-    scale: Any,
-    zero_point: Any,
-    dtype: str,
-    narrow_range: bool,
-    axis: int | None,
-    block_size: int | None,
-    *,
-    out: Any,
+    x: Any, scale: Any, zero_point: Any, dtype: str, narrow_range: bool, *place: Any, out: Any
 ) -> Array:
     backend = backend_of(x, out, given=(scale, zero_point))
     grid = grid_of(dtype, narrow_range)
     array, code = float_input(x)
+    axis, block_size = place
     scales, zero_points, layout = params_input(
         scale, zero_point, grid, array.shape, axis, block_size, array
     )
@@ -174,11 +164,10 @@ def dequantize_linear(
     array([-1. ,  0. , 63.5], dtype=float32)
     """
     result = _dequantize_plain(q, scale, zero_point, axis, block_size, dtype, out)
-    if result is None and type(q) in PLAIN:
-        result = PLAIN[type(q)].dequantize_plain(q, scale, zero_point, axis, block_size, dtype, out)
-    if result is not None:
-        return result
-    return _dequantize(q, scale, zero_point, axis, block_size, dtype, out=out)
+    if result is None:
+        given = scale, zero_point, axis, block_size, dtype
+        return beyond_numpy("dequantize_plain", _dequantize, q, *given, out=out)
+    return result
 
 
 @takes_tensors(differentiable=True)
