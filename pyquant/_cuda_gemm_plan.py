@@ -79,7 +79,9 @@ class Plan(NamedTuple):
 
 SKINNY, SMALL = Tile(16, 128, 128, 128, 3), Tile(64, 64, 128, 128, 3)
 SQUARE, LARGE = Tile(128, 128, 128, 64, 4), Tile(128, 256, 256, 64, 4)
-NARROW, WIDE = Tile(16, 32, 64, 128, 6), Tile(64, 64, 128, 128, 2)
+NARROW, MIDDLE, WIDE = (
+    Tile(16, 32, 64, 128, 6), Tile(64, 64, 128, 128, 2), Tile(128, 128, 256, 64, 3),
+)  # fmt: skip
 """Of gemm_blocks.cuh."""
 HOPPER = Plan("gemm_hopper", "gemm_128x256_sm_90a", 0, 384, 217_152)
 MOST_ROWS, _MOST_ROWS_OF_BLOCKS = 8, 4  # that dp4a multiplies as fast as memory brings B
@@ -154,7 +156,12 @@ def plan_blocks(
     if m <= _MOST_ROWS_OF_BLOCKS and block & (block - 1) == 0:
         name = f"gemm_rows_blocks_{_rows_of_kernel(m)}"
         return Plan("gemm_rows_blocks", name, -(-n // 16) * batches, 128)
-    tile = WIDE if 2 * _tiles(WIDE, m, n) * batches >= processors and m > NARROW.m else NARROW
+    if m > MIDDLE.m and _tiles(WIDE, m, n) * batches >= processors:
+        tile = WIDE
+    elif m > NARROW.m and 2 * _tiles(MIDDLE, m, n) * batches >= processors:
+        tile = MIDDLE
+    else:
+        tile = NARROW
     grid = _tiles(tile, m, n) * batches
     name = f"gemm_blocks_{tile.m}x{tile.n}"
     return Plan("gemm_blocks", name, grid, tile.threads, tile.shared(capability), 1, tile)

@@ -25,6 +25,7 @@ from pyquant import _cuda_gemm_plan
 from pyquant._cuda_gemm_plan import (
     HOPPER,
     LARGE,
+    MIDDLE,
     NARROW,
     SKINNY,
     SMALL,
@@ -227,7 +228,7 @@ def test_sums_beyond_int32_in_the_epilogue(mma):
 
 # ---- blocks along K ----
 
-BLOCK_TILES = [NARROW, WIDE]
+BLOCK_TILES = [NARROW, MIDDLE, WIDE]
 
 
 def in_blocks(rng, m, n, k, block, signed=(True, True), batches=1, b_batches=None, zeros=(1, 1)):
@@ -271,7 +272,7 @@ def test_blocks_of_k(blocks, tile, block):
 def test_blocks_of_every_type_and_batches(signed):
     rng = np.random.default_rng(13)
     library = cuda_host.library(f"gemm_blocks_{pair(signed)}")
-    for tile, batches, b_batches in [(NARROW, 2, 1), (WIDE, 2, 2), (NARROW, 3, 3)]:
+    for tile, batches, b_batches in [(NARROW, 2, 1), (MIDDLE, 2, 2), (NARROW, 3, 3)]:
         one = in_blocks(rng, tile.m + 2, tile.n + 1, 300, 64, signed, batches, b_batches)
         one.run_tile(library, block_name(tile), tile)
 
@@ -598,7 +599,7 @@ def test_a_plan_of_blocks_covers_the_product_and_fits_the_device(capability):
         if m == 1:
             assert 16 * chosen.grid >= n * batches and chosen.unit == "gemm_rows_blocks"
             continue
-        parameters = 8 * (tile.m + tile.n) * 12
+        parameters = tile.piece // 16 * (tile.m + tile.n) * 12
         assert chosen.shared + parameters <= most - 1024 and chosen.splits == 1
         assert chosen.grid == -(-m // tile.m) * -(-n // tile.n) * batches
 

@@ -41,12 +41,13 @@ def test_tiles_use_tensor_cores(arch):
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_blocks_use_tensor_cores(arch):
-    """Four steps of 32 in a piece; and one conversion for every sum of a lane at a block's end."""
-    for tile, (m, n) in {"16x32": (16, 16), "64x64": (32, 32)}.items():
+    """As other tiles do; and one conversion for every sum of a lane at a block's end."""
+    warps = {"16x32": (16, 16, 4), "64x64": (32, 32, 4), "128x128": (64, 32, 2)}
+    for tile, (m, n, steps) in warps.items():
         code = instructions("gemm_blocks_i8i8", arch)[f"gemm_blocks_{tile}"]
-        products = (m // 16) * (n // 8) * 4 * (4 if arch == "sm_75" else 1)
+        products = (m // 16) * (n // 8) * steps * (4 if arch == "sm_75" else 1)
         assert count(code, "IMMA") % products == 0 and count(code, "IMMA") >= products
-        assert count(code, "LDSM") >= (m // 16 + n // 16) * 4
+        assert count(code, "LDSM") >= (m // 16 + n // 16) * steps
         assert count(code, "I2F") >= m * n // 32
         assert count(code, "STG", width="128") >= 2
         if arch != "sm_75":

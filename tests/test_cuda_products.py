@@ -290,10 +290,19 @@ def products(names):
 
 
 @pytest.mark.parametrize(
-    "m, kernel",
-    [(1, "rows_1"), (2, "rows_2"), (3, "rows_4"), (5, "16x32"), (17, "16x32"), (200, "64x64")],
+    "m, processors, kernel",
+    [
+        (1, 8, "rows_blocks_1"),
+        (2, 8, "rows_blocks_2"),
+        (3, 8, "rows_blocks_4"),
+        (5, 8, "blocks_16x32"),
+        (17, 8, "blocks_16x32"),
+        (200, 8, "blocks_64x64"),
+        (200, 2, "blocks_128x128"),
+    ],
 )
-def test_blocks_take_one_launch(gpu, m, kernel):
+def test_blocks_take_one_launch(gpu, m, processors, kernel):
+    gpu(80, processors)
     rng = np.random.default_rng(11)
     affine = {"dtype": "uint8", "scheme": "affine"}
     for k, block in [(96, 32), (200, 64), (300, 128), (290, 96)]:
@@ -306,12 +315,9 @@ def test_blocks_take_one_launch(gpu, m, kernel):
             for right in (on_b, pq.pack(on_b)):
                 with standin_cupy.nothing_fetched(), launches(gpu) as seen:
                     y = pq.matmul(on_a, right)
-                rows = kernel.startswith("rows") and block != 96
-                name = f"gemm_rows_blocks_{m + m // 3}" if rows else f"gemm_blocks_{kernel}"
-                if not kernel.startswith("rows") or rows:
-                    assert products(seen) == [name]
-                if rows:
-                    assert seen[-1] == name and not any("sums" in other for other in seen)
+                few = m <= 4 and block != 96  # which is no power of two
+                assert products(seen) == [f"gemm_{kernel if few or m > 4 else 'blocks_16x32'}"]
+                assert not (few and any("sums" in name for name in seen))
                 same(y, pq.matmul(a, b))
 
 
@@ -351,14 +357,15 @@ def test_blocks_beyond_int32(gpu):
     a[1, ::3], b[::7, 1] = 3, 9
     scale = np.float32([[0.1], [0.3], [0.7]]) + np.arange(5, dtype=np.float32) / 8
     params = pq.QuantParams(scale, 0, "uint8", axis=0, block_size=block)
-    on_b = pq.QuantizedArray(array(b), params)
-    on_a = pq.QuantizedArray(array(a), pq.QuantParams(0.01, 0, "uint8"))
+    of_a = pq.QuantParams(0.01, 0, "uint8")
+    on_a, on_b = pq.QuantizedArray(array(a), of_a), pq.QuantizedArray(array(b), params)
     wanted = None
     for i, first in enumerate(range(0, k, block)):
         along = slice(first, first + block)
         sums = a[:, along].astype(np.int64) @ b[along].astype(np.int64)
         term = sums.astype(np.float32) * (np.float32(0.01) * scale[i])
         wanted = term if wanted is None else wanted + term
+    same(array(pq.matmul(pq.QuantizedArray(a, of_a), pq.QuantizedArray(b, params))), wanted)
     for right in (on_b, pq.pack(on_b)):
         same(pq.matmul(on_a, right), wanted)
 

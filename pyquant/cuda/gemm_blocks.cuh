@@ -151,8 +151,8 @@ struct RealMatrices : Matrices {
     }
 };
 
-/* The narrow one is for products that read more than they compute: its 32 columns make enough blocks to read with. The
- * other is as wide as registers allow that hold every sum twice. */
+/* The narrow one is for products that read more than they compute: its 32 columns make enough blocks to read with. Warps
+ * of the largest are as wide as registers allow that hold every sum twice. */
 #define PQ_BLOCKS_TILE(BM, BN, WM, WN, BK, STAGES, BLOCKS)                                                     \
     PQ_KERNEL __launch_bounds__(32 * (BM / WM) * (BN / WN), BLOCKS) gemm_blocks_##BM##x##BN(const pq_gemm g)    \
     {                                                                                                          \
@@ -162,4 +162,5 @@ struct RealMatrices : Matrices {
 #ifdef PQ_A_SIGNED
 PQ_BLOCKS_TILE(16, 32, 16, 16, 128, 6, 4)
 PQ_BLOCKS_TILE(64, 64, 32, 32, 128, 2, PQ_ARCH >= 800 ? 3 : 1)
+PQ_BLOCKS_TILE(128, 128, 64, 32, 64, 3, 1)
 #endif
