@@ -260,6 +260,14 @@ def test_few_rows_meet_a_matrix_where_it_stands(gpu, m):
         ops.matmul_integer(array(both_ways), there, 3, 4), ops.matmul_integer(both_ways, wide, 3, 4)
     )
     same(ops.matmul_integer(array(both_ways), there[1]), ops.matmul_integer(both_ways, wide[1]))
+    w, _ = both(rng.standard_normal((40, 48)).astype(np.float32), axis=0)
+    across = pq.QuantizedArray(standin_cupy.ndarray._of(np.asfortranarray(w.data)), w.params)
+    x = rng.standard_normal((m, 48)).astype(np.float32)
+    with standin_cupy.nothing_fetched(), launches(gpu) as seen:
+        y = pq.linear(array(x), across)
+    same(y, pq.linear(x, w))
+    assert [name.partition("_")[0] for name in seen] == ["dynamic", "gemm"]
+    assert seen[1].startswith("gemm_columns_")
 
 
 def test_rows_that_are_not_finite_have_no_scale(gpu):

@@ -257,3 +257,26 @@ def test_captured_in_a_graph(cp, shape):
         stream.synchronize()
         wide = fresh.astype(np.int64) @ b.get().astype(np.int64).T
         np.testing.assert_array_equal(out.get(), wide)
+
+
+@pytest.mark.parametrize("m", [1, 8, 40])
+def test_a_layer_is_captured_in_a_graph(cp, m):
+    """The rows are quantized anew at every replay."""
+    rng = np.random.default_rng(3)
+    w = pq.quantize(rng.standard_normal((520, 1024)).astype(np.float32), axis=0)
+    packed = pq.pack(pq.QuantizedArray(cp.asarray(w.data), w.params), transposed=True)
+    x = cp.zeros((m, 1024), cp.float16)
+    stream = cp.cuda.Stream(non_blocking=True)
+    cp.cuda.Device().synchronize()
+    with stream:
+        pq.linear(x, packed)  # compiles, and copies the scales
+        stream.begin_capture()
+        y = pq.linear(x, packed)
+        graph = stream.end_capture()
+    for _ in range(3):
+        fresh = rng.standard_normal((m, 1024)).astype(np.float16)
+        with stream:
+            x.set(fresh, stream=stream)
+            graph.launch(stream)
+        stream.synchronize()
+        same_bits(y, pq.linear(fresh, w))
