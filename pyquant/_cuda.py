@@ -33,9 +33,9 @@ from pyquant._cuda_elementwise import (
     requantize,
     unpack_bits,
 )
-from pyquant._cuda_gemm import matmul
 from pyquant._cuda_gradient import fake_quantize_grad
 from pyquant._cuda_histogram import histogram
+from pyquant._cuda_matmul import matmul
 from pyquant._cuda_reduce import absmax, choose_params, minmax
 from pyquant._cuda_rows import PackedCodes, pack_matrix
 

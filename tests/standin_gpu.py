@@ -57,7 +57,9 @@ def installed():
             (_cuda_loader, "_load", device.load),
             (_cuda_gemm, "_tensor_map", _host_map),
             (_cuda_gemm, "_device", lambda _: device.kind),
+            (import_module("pyquant._cuda_blocks"), "_device", lambda _: device.kind),
             (import_module("pyquant._cuda_convolution"), "_device", lambda _: device.kind),
+            (import_module("pyquant._cuda_matmul"), "_device", lambda _: device.kind),
         ):
             stack.enter_context(mock.patch.object(module, name, value))
         yield device
