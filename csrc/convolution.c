@@ -253,19 +253,13 @@ pq_conv_space pq_lay_out_convolution(const pq_conv_job *j, char *space)
     const size_t wants_sums = tiles && (j->w_zeros_vary || j->w_zero != 0);
     pq_conv_space s = {0};
     size_t used = 0;
-#define PART(name, type, count)                                                \
-    if ((count) != 0) {                                                        \
-        if (space) s.name = (type *)(void *)(space + used);                    \
-        used += pq_round_up((count) * sizeof(type), PQ_CACHE_LINE);            \
-    }
-    PART(acc, int32_t, j->block * width)
-    PART(wide, int64_t, j->wide ? j->block * width : 0)
-    PART(sums, int32_t, wants_sums ? j->chunks.count * j->block : 0)
-    PART(codes, char, j->block * width * sizeof(float))
-    PART(rows, char, tiles && !j->direct ? j->block * j->a_stride * j->a_size + SLACK : 0)
-    PART(scratch, char, pq_image_scratch(&j->reader) + SLACK)
-    PART(image, char, j->extent[0] * j->extent[1] * j->extent[2] * j->reader.pitch * pq_type_size(j->reader.to) + SLACK)
-#undef PART
+    PQ_PART(acc, int32_t, j->block * width)
+    PQ_PART(wide, int64_t, j->wide ? j->block * width : 0)
+    PQ_PART(sums, int32_t, wants_sums ? j->chunks.count * j->block : 0)
+    PQ_PART(codes, char, j->block * width * sizeof(float))
+    PQ_PART(rows, char, tiles && !j->direct ? j->block * j->a_stride * j->a_size + SLACK : 0)
+    PQ_PART(scratch, char, pq_image_scratch(&j->reader) + SLACK)
+    PQ_PART(image, char, j->extent[0] * j->extent[1] * j->extent[2] * j->reader.pitch * pq_type_size(j->reader.to) + SLACK)
     s.bytes = used;
     return s;
 }

@@ -116,22 +116,16 @@ pq_gemm_space pq_lay_out(const pq_gemm_job *j, char *space)
     const int varies = j->a_zeros_vary || j->b_zeros_vary, is_float = j->p->a.type <= PQ_F64;
     pq_gemm_space s = {0};
     size_t used = 0;
-#define PART(name, type, count)                                                \
-    if ((count) != 0) {                                                        \
-        if (space) s.name = (type *)(void *)(space + used);                    \
-        used += pq_round_up((count) * sizeof(type), PQ_CACHE_LINE);            \
-    }
-    PART(tile, int32_t, tile)
-    PART(wide, int64_t, j->wide ? tile : 0)
-    PART(rows, int32_t, j->wants_row_sums ? rows * chunks : 0)
-    PART(scales, float, is_float && j->p->a.scale == NULL ? rows : 0)
-    PART(columns, int32_t, panels * chunks * width)
-    PART(brackets, int32_t, varies ? panels * chunks * width : 0)
-    PART(sums, int32_t, j->p->packed ? 0 : panels * width)
-    PART(codes, char, is_float ? j->p->k + 1 : 0)
-    PART(copy, char, j->a_direct ? 0 : rows * j->a_stride * j->a_size)
-    PART(b, char, j->p->packed ? 0 : panels * j->panel_bytes)
-#undef PART
+    PQ_PART(tile, int32_t, tile)
+    PQ_PART(wide, int64_t, j->wide ? tile : 0)
+    PQ_PART(rows, int32_t, j->wants_row_sums ? rows * chunks : 0)
+    PQ_PART(scales, float, is_float && j->p->a.scale == NULL ? rows : 0)
+    PQ_PART(columns, int32_t, panels * chunks * width)
+    PQ_PART(brackets, int32_t, varies ? panels * chunks * width : 0)
+    PQ_PART(sums, int32_t, j->p->packed ? 0 : panels * width)
+    PQ_PART(codes, char, is_float ? j->p->k + 1 : 0)
+    PQ_PART(copy, char, j->a_direct ? 0 : rows * j->a_stride * j->a_size)
+    PQ_PART(b, char, j->p->packed ? 0 : panels * j->panel_bytes)
     s.bytes = used;
     return s;
 }

@@ -11,6 +11,14 @@ static inline size_t pq_larger(size_t a, size_t b) { return a > b ? a : b; }
 static inline size_t pq_parts(size_t n, size_t of) { return (n + of - 1) / of; }
 static inline size_t pq_round_up(size_t n, size_t to) { return pq_parts(n, to) * to; }
 
+/* One thread's memory is a struct `s` of parts of the memory at `space`, of which `used` bytes are taken: the next part, `count` of
+ * a type, on a cache line of its own. Where `space` is NULL, only to learn how much it takes. */
+#define PQ_PART(name, type, count)                                  \
+    if ((count) != 0) {                                             \
+        if (space) s.name = (type *)(void *)(space + used);         \
+        used += pq_round_up((count) * sizeof(type), PQ_CACHE_LINE); \
+    }
+
 /* k in chunks that are multiplied one after the other: blocks that share a scale, and where these are long as many parts of each as
  * int32 surely holds the sums of. Each takes `padded` k of the layout. */
 typedef struct {

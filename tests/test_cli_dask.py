@@ -14,11 +14,12 @@ from processes import default_signals
 
 import pyquant as pq
 
-distributed = pytest.importorskip("distributed", reason="needs dask: pip install pyquant[dask]")
+pytest.importorskip("distributed", reason="needs dask: pip install pyquant[dask]")
 pytest.importorskip("typer")
 pytest.importorskip("rich")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
+from local_cluster import two_processes  # noqa: E402
 from test_cli import Outcome, assert_refused, cli  # noqa: E402, F401
 
 SHARDS = 6
@@ -63,10 +64,7 @@ def plain(cli, shards, tmp_path):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def address():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1",
-        dashboard_address="127.0.0.1:0", memory_limit=0,
-    ) as local:  # fmt: skip
+    with two_processes() as local:
         yield local.scheduler_address
 
 

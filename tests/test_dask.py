@@ -14,6 +14,8 @@ dask = pytest.importorskip("dask", reason="needs dask: pip install pyquant[dask]
 da = pytest.importorskip("dask.array", reason="needs dask: pip install pyquant[dask]")
 distributed = pytest.importorskip("distributed", reason="needs dask: pip install pyquant[dask]")
 
+from local_cluster import two_processes  # noqa: E402
+
 HISTOGRAM_METHODS = ["percentile", "mse", "entropy", "aciq_laplace", "aciq_gauss"]
 METHODS = ["minmax", "moving_average", *HISTOGRAM_METHODS]
 SHAPE = (45, 52)
@@ -37,10 +39,7 @@ def threads():
 @pytest.fixture(scope="module")
 def cluster():
     """Two processes of one thread each, on this machine."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1",
-        dashboard_address="127.0.0.1:0", memory_limit=0,
-    ) as local:  # fmt: skip
+    with two_processes() as local:
         yield local
 
 

@@ -189,25 +189,19 @@ typedef struct {
     vi low, high;
 } codes;
 
-PQ_INLINE void store_codes(void *q, size_t i, codes c, pq_type type)
-{
-    if (type == PQ_I8) {
-        _mm256_storeu_si256((__m256i *)((int8_t *)q + i), c.low);
-    } else {
-        _mm256_storeu_si256((__m256i *)((int16_t *)q + i), c.low);
-        _mm256_storeu_si256((__m256i *)((int16_t *)q + i + 16), c.high);
+#define PUT_CODES(name, put)                                               \
+    PQ_INLINE void name(void *q, size_t i, codes c, pq_type type)          \
+    {                                                                      \
+        if (type == PQ_I8) {                                               \
+            put((__m256i *)((int8_t *)q + i), c.low);                      \
+        } else {                                                           \
+            put((__m256i *)((int16_t *)q + i), c.low);                     \
+            put((__m256i *)((int16_t *)q + i + 16), c.high);               \
+        }                                                                  \
     }
-}
-
-PQ_INLINE void stream_codes(void *q, size_t i, codes c, pq_type type)
-{
-    if (type == PQ_I8) {
-        _mm256_stream_si256((__m256i *)((int8_t *)q + i), c.low);
-    } else {
-        _mm256_stream_si256((__m256i *)((int16_t *)q + i), c.low);
-        _mm256_stream_si256((__m256i *)((int16_t *)q + i + 16), c.high);
-    }
-}
+PUT_CODES(store_codes, _mm256_storeu_si256)
+PUT_CODES(stream_codes, _mm256_stream_si256)
+#undef PUT_CODES
 
 PQ_INLINE void store_first_codes(void *q, size_t i, size_t n, codes c, pq_type type)
 {

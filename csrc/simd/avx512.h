@@ -152,25 +152,19 @@ typedef struct {
     vi low, high;
 } codes;
 
-PQ_INLINE void store_codes(void *q, size_t i, codes c, pq_type type)
-{
-    if (type == PQ_I8) {
-        _mm512_storeu_si512((int8_t *)q + i, c.low);
-    } else {
-        _mm512_storeu_si512((int16_t *)q + i, c.low);
-        _mm512_storeu_si512((int16_t *)q + i + 32, c.high);
+#define PUT_CODES(name, put)                                               \
+    PQ_INLINE void name(void *q, size_t i, codes c, pq_type type)          \
+    {                                                                      \
+        if (type == PQ_I8) {                                               \
+            put((void *)((int8_t *)q + i), c.low);                         \
+        } else {                                                           \
+            put((void *)((int16_t *)q + i), c.low);                        \
+            put((void *)((int16_t *)q + i + 32), c.high);                  \
+        }                                                                  \
     }
-}
-
-PQ_INLINE void stream_codes(void *q, size_t i, codes c, pq_type type)
-{
-    if (type == PQ_I8) {
-        _mm512_stream_si512((void *)((int8_t *)q + i), c.low);
-    } else {
-        _mm512_stream_si512((void *)((int16_t *)q + i), c.low);
-        _mm512_stream_si512((void *)((int16_t *)q + i + 32), c.high);
-    }
-}
+PUT_CODES(store_codes, _mm512_storeu_si512)
+PUT_CODES(stream_codes, _mm512_stream_si512)
+#undef PUT_CODES
 
 PQ_INLINE void store_first_codes(void *q, size_t i, size_t n, codes c, pq_type type)
 {

@@ -98,6 +98,8 @@ typedef struct {
 extern position here;
 extern unsigned long failures;
 void fail(const char *what, size_t element);
+/* What a kernel wrote to a place_output: these bytes, and nothing around them. */
+void expect_bytes(const arena *outputs, const void *got, const void *expected, size_t bytes);
 void report_touched_guards(void);
 
 /* The lengths and places that every kernel is tried at. */

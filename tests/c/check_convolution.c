@@ -14,17 +14,6 @@ static void prepare(void)
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) *all[i] = new_arena(MOST_BYTES);
 }
 
-static void compare(const void *got, size_t bytes)
-{
-    const unsigned char *b = got;
-    if (memcmp(b, expected, bytes) != 0) {
-        size_t i = 0;
-        while (b[i] == expected[i]) i++;
-        fail("differs from scalar, at the byte", i);
-    }
-    if (!margins_intact(&outputs, got, bytes)) fail("wrote outside", 0);
-}
-
 /* All shapes up to some squares, with gaps between rows on both sides, which must stay as they are. */
 void check_transpose(const comparison *c)
 {
@@ -44,7 +33,7 @@ void check_transpose(const comparison *c)
                 const uint8_t *from = place_copy(&inputs, data, read, distance, side);
                 uint8_t *to = place_output(&outputs, written, distance * 5 % 64, side);
                 ((pq_transpose_fn *)c->function)(from, rows, columns, from_stride, to, to_stride);
-                compare(to, written);
+                expect_bytes(&outputs, to, expected, written);
             }
         }
 }
@@ -93,7 +82,7 @@ void check_depthwise(const comparison *c)
                 const int32_t *start = start_from ? place_copy(&starts, first, 4 * channels, distance / 4 * 4, side) : NULL;
                 int32_t *to = place_output(&outputs, 4 * written, distance * 5 % 64 / 4 * 4, side);
                 ((pq_depthwise_fn *)c->function)(a, a_stride, offset, taps, w, w_stride, pixels, channels, start, to, c_stride);
-                compare(to, 4 * written);
+                expect_bytes(&outputs, to, expected, 4 * written);
             }
         }
 }

@@ -15,17 +15,6 @@ static void prepare(void)
     outputs = new_arena(MOST_BYTES);
 }
 
-static void compare(const void *got, size_t bytes)
-{
-    const unsigned char *b = got;
-    if (memcmp(b, expected, bytes) != 0) {
-        size_t i = 0;
-        while (b[i] == expected[i]) i++;
-        fail("differs from scalar, at the byte", i);
-    }
-    if (!margins_intact(&outputs, got, bytes)) fail("wrote outside", 0);
-}
-
 /* Accumulators at the ends of int32, around powers of two, and around the ties of this multiplier. */
 static void put_accumulator(rng *r, size_t i, float multiplier, grid q)
 {
@@ -78,7 +67,7 @@ void check_requantize(const comparison *c)
                     const int32_t *acc = place_copy(&inputs, data, 4 * length, distance, side);
                     void *to = place_output(&outputs, size * length, distance * 5 % 64, side);
                     ((pq_requantize_fn *)c->function)(acc, to, length, multiplier, z, q.qmin, q.qmax, how);
-                    compare(to, size * length);
+                    expect_bytes(&outputs, to, expected, size * length);
                 }
         }
 }
@@ -113,7 +102,7 @@ void check_requantize_columns(const comparison *c)
                     void *to = place_output(&outputs, size * length, distance * 5 % 64, side);
                     ((pq_requantize_columns_fn *)c->function)(acc, stride, to, rows, n, stride, multiplier, z, q.qmin, q.qmax,
                                                               (pq_requantize_mode)mode);
-                    compare(to, size * length);
+                    expect_bytes(&outputs, to, expected, size * length);
                 }
         }
 }
@@ -141,7 +130,7 @@ void check_pack_bits(const comparison *c)
                     const uint8_t *q = place_copy(&inputs, data, n, distance, side);
                     uint8_t *to = place_output(&outputs, bytes, distance * 5 % 64, side);
                     if (!((pq_pack_bits_fn *)c->function)(q, n, bits, is_signed, to) != !bad) fail("another verdict", 0);
-                    compare(to, bytes);
+                    expect_bytes(&outputs, to, expected, bytes);
                 }
         }
 }
@@ -163,7 +152,7 @@ void check_unpack_bits(const comparison *c)
                         const uint8_t *packed = place_copy(&inputs, data, bytes, distance, side);
                         uint8_t *to = place_output(&outputs, n, distance * 5 % 64, side);
                         ((pq_unpack_bits_fn *)c->function)(packed, n, bits, is_signed, to);
-                        compare(to, n);
+                        expect_bytes(&outputs, to, expected, n);
                     }
             }
         }

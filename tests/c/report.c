@@ -31,6 +31,17 @@ void fail(const char *what, size_t element)
     if (++failures == 20) exit(1);
 }
 
+void expect_bytes(const arena *outputs, const void *got, const void *expected, size_t bytes)
+{
+    const unsigned char *a = expected, *b = got;
+    if (memcmp(a, b, bytes) != 0) {
+        size_t i = 0;
+        while (a[i] == b[i]) i++;
+        fail("differs from scalar, at the byte", i);
+    }
+    if (!margins_intact(outputs, got, bytes)) fail("wrote outside", 0);
+}
+
 static void on_signal(int number)
 {
     char text[512];
