@@ -2,8 +2,8 @@
 
 Operands and results are taken in rotation from more memory than the second-level cache has, and
 what is timed is the replay of a CUDA graph; a name with a star could not be captured
-(bench/gpu_timing.py). "pyquant linear"
-quantizes its rows of floats first, "pyquant to float32" is the same product of codes.
+(bench/gpu_timing.py). "pyquant linear" quantizes its rows of floats first, "pyquant to float32" is
+the same product of codes, and "blocks of 128" the one with a scale of b for every 128 of K.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ LAYERS = [
     for n, k in ((4096, 4096), (11008, 4096), (4096, 11008))
 ]
 MOST_ROWS_ACROSS, MOST_ROWS_OF_FLOATS = 8, 128  # of a
+BLOCKS = (32, 128)  # of K, with a scale of b each
 PEERS = ("cuBLASLt", "torch._int_mm")  # those that the targets name
 BARE, FUSED = 1.0, 1.1
 CACHES = 3  # times the second-level cache that is gone through before a buffer comes again
@@ -88,8 +89,16 @@ def _pyquant(shape: Shape) -> dict[str, Use]:
         rows = [shape.cp.ascontiguousarray(b.T) for b in shape.b]
         return lambda i: ops.matmul_integer(shape.a[i], rows[i], out=shape.c[i])
 
+    def in_blocks(size: int) -> Use:
+        scales = np.random.default_rng(3).random((shape.n, shape.k // size), dtype=np.float32)
+        params = pq.QuantParams(0.01 + scales, axis=1, block_size=size)
+        blocked = [pq.pack(pq.QuantizedArray(b, params), transposed=True) for b in shape.b]
+        return lambda i: pq.matmul(inputs[i], blocked[i])
+
     if shape.m <= MOST_ROWS_ACROSS:
         uses["pyquant, b (K, N)"] = across()
+    if (shape.m, shape.n, shape.k) in LAYERS:
+        uses |= {f"pyquant, blocks of {size}": in_blocks(size) for size in BLOCKS}
     if shape.m <= MOST_ROWS_OF_FLOATS:
         uses |= {f"pyquant linear, {dtype}": linear(dtype) for dtype in ("float32", "float16")}
     return uses
