@@ -1,7 +1,9 @@
 """The stand-in CuPy as a device of a chosen kind, for whole operations on it."""
 
+import ctypes
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from types import SimpleNamespace
 from unittest import mock
 
 import cuda_host
@@ -11,13 +13,34 @@ from cuda_products import TENSOR_MAP
 
 from pyquant import _cuda_loader
 
+_U32S, _U64S = ctypes.POINTER(ctypes.c_uint32), ctypes.POINTER(ctypes.c_uint64)
 
-def _host_map(x):
-    """`_cuda_gemm._tensor_map` for pyquant/cuda/hopper.cuh on the host."""
+
+@ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p, _U64S, _U64S,
+    _U32S, _U32S, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int,
+)  # fmt: skip
+def _encode(to, kind, rank, address, sizes, strides, box, steps, interleave, swizzle, _, fill):
+    """cuTensorMapEncodeTiled for pyquant/cuda/hopper.cuh on the host: it refuses what that does."""
+    allowed = (
+        (kind, rank, interleave, swizzle, fill) == (0, 3, 0, 3, 0)
+        and to % 64 == address % 16 == 0
+        and all(0 < n <= 1 << 32 for n in sizes[:3])
+        and all(n % 16 == 0 and n < 1 << 40 for n in strides[:2])
+        and all(0 < n <= 256 for n in box[:3])
+        and box[0] == 128  # what is swizzled
+        and all(n == 1 for n in steps[:3])
+    )
+    if not allowed:
+        return 1
     one = np.zeros(1, TENSOR_MAP)
-    one["data"], one["k"], one["rows"], one["pitch"] = x.pointer, x.k, x.rows, x.pitch
-    one["batches"], one["batch_pitch"], one["box_rows"] = x.batches, x.step, 128
-    return one
+    one["data"], one["k"], one["rows"], one["batches"] = address, *sizes[:3]
+    one["pitch"], one["batch_pitch"], one["box_rows"] = *strides[:2], box[1]
+    ctypes.memmove(to, one.ctypes.data, one.nbytes)
+    return 0
+
+
+_driver = SimpleNamespace(cuTensorMapEncodeTiled=_encode)
 
 
 class Device:
@@ -55,7 +78,7 @@ def installed():
         _cuda_gemm = import_module("pyquant._cuda_gemm")
         for module, name, value in (
             (_cuda_loader, "_load", device.load),
-            (_cuda_gemm, "_tensor_map", _host_map),
+            (_cuda_gemm, "_driver", lambda: _driver),
             (_cuda_gemm, "_device", lambda _: device.kind),
             (import_module("pyquant._cuda_blocks"), "_device", lambda _: device.kind),
             (import_module("pyquant._cuda_convolution"), "_device", lambda _: device.kind),
