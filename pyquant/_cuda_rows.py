@@ -191,7 +191,7 @@ class DeviceCopies:
         """A copy; single values, None and what is there already as they are."""
         import cupy
 
-        from pyquant._cuda_capture import to_device
+        from pyquant._cuda_capture import is_under_way, to_device
 
         if not isinstance(values, np.ndarray) or values.ndim == 0:
             return values
@@ -201,10 +201,11 @@ class DeviceCopies:
                 self._copies.clear()
             copy = to_device(values)
             self._copies[id(values)] = values, copy, cupy.cuda.get_current_stream().record()
-        elif copied is not None and copied.done:
-            self._copies[id(values)] = values, copy, None
-        elif copied is not None:
-            cupy.cuda.get_current_stream().wait_event(copied)
+        elif copied is not None and not is_under_way():  # a capture may neither ask nor wait
+            if copied.done:
+                self._copies[id(values)] = values, copy, None
+            else:
+                cupy.cuda.get_current_stream().wait_event(copied)
         return copy
 
 

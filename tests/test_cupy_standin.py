@@ -601,6 +601,9 @@ def test_another_stream_waits_for_scales_that_a_packed_matrix_keeps(cupy):
         pq.matmul(a, b)
     (wait,) = cupy.waits
     assert wait[0] == 4
+    with cupy.Stream(5), mock.patch.object(cupy.Stream, "capturing", True):
+        pq.matmul(a, b)
+    assert cupy.waits == [wait], "a capture may neither ask nor wait for what came before it"
     with cupy.Stream(4), mock.patch.object(cupy.Event, "done", True):
         pq.matmul(a, b)
     assert cupy.waits == [wait]
