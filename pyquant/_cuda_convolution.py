@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from pyquant import _cpu
+from pyquant import _cpu, _cuda_loader
 from pyquant._cuda_divisor import packed_divisor
 from pyquant._cuda_gather import (
     CHUNK,
@@ -28,14 +28,13 @@ from pyquant._cuda_gather import (
     three,
 )  # fmt: skip
 from pyquant._cuda_gemm import (
-    _INT32_MAX,
-    _describe_results,
-    _device,
-    _farthest,
-    _product,
-    _run,
-    _vector,
-    _wide_product,
+    INT32_MAX,
+    describe_results,
+    farthest,
+    product,
+    run,
+    vector,
+    wide_product,
 )  # fmt: skip
 from pyquant._cuda_gemm_plan import NOTHING, packed, plan_conv
 from pyquant._cuda_rows import DeviceCopies, Rows, even_step, launch, sums_of
@@ -46,7 +45,7 @@ _FLOATS = {_cpu.F32: "f32", _cpu.F16: "f16", _cpu.BF16: "bf16"}
 _MOST_CHUNKS = (1 << 31) - 1
 _FEW = 32
 """Products of one kernel element and group, up to which tensor cores would be idle."""
-_ALWAYS_FITS = _INT32_MAX // 255**2
+_ALWAYS_FITS = INT32_MAX // 255**2
 
 
 def _is_direct(g: Geometry) -> bool:
@@ -233,16 +232,16 @@ def _convolve(g: Geometry, last: bool, x: Operand, w: Operand, y: Result) -> Non
     laid, x = _images(g, last, x, 1 if direct else g.groups)
     of_group = laid.frame.of_pixel // g.groups
     where = places(g, last, laid.frame, 1 if direct else of_group)
-    most = _farthest(x) * _farthest(w)
-    wide = y.code != _cpu.I32 and g.products * most > _INT32_MAX
+    most = farthest(x) * farthest(w)
+    wide = y.code != _cpu.I32 and g.products * most > INT32_MAX
     if last and _is_pointwise(g) and (left := _as_rows(g, laid, x)) is not None:
         rows = y._replace(array=y.array.reshape(left.rows, g.outputs))
         if wide:
-            _wide_product(left, filters.rows, x, w, rows, _INT32_MAX // most // CHUNK * CHUNK)
+            wide_product(left, filters.rows, x, w, rows, most)
         else:
-            _product(left, filters.rows, x, w, rows, filters.sums[None])
+            product(left, filters.rows, x, w, rows, filters.sums[None])
     elif wide:
-        _wide(g, last, where, laid, x, w, y, _INT32_MAX // most // CHUNK)
+        _wide(g, last, where, laid, x, w, y, INT32_MAX // most // CHUNK)
     elif direct:
         _launch_direct(g, last, where, laid, x, w, y)
     else:
@@ -278,7 +277,7 @@ def _launch_tiles(
     here = right.part(first * CHUNK, chunks * CHUNK)
     outputs, of_group = g.outputs // g.groups, laid.frame.of_pixel // g.groups
     kept: list[Any] = []
-    d = _described(g, last, where, x, w, y, kept)
+    d = described(g, last, where, x, w, y, kept)
     d["a"], d["b"], d["ldb"] = laid.pointer, here.pointer, here.pitch
     d["a_batch"], d["b_batch"] = of_group * CHUNK, outputs * here.pitch
     d["n"], d["k"], d["batches"] = outputs, here.k, g.groups
@@ -288,17 +287,18 @@ def _launch_tiles(
     m = d["m"]
     if x.zero_point is not None:
         b_sum = w.array.sums if here.k == right.k else sums_of(here)[0]
-        d["b_sum"] = _vector(b_sum, kept, batch=outputs)
+        d["b_sum"] = vector(b_sum, kept, batch=outputs)
     if w.zero_point is not None:
         a_sum = cupy.empty((g.groups, m), np.int32)
         launch(
             "conv_image", f"result_sums_{names[:2]}", g.groups * -(-m // 8), 256,
             gathered, laid.pointer, a_sum, m, chunks, of_group,
         )  # fmt: skip
-        d["a_sum"] = _vector(a_sum, kept, batch=m)
-    chosen = plan_conv(m, outputs, here.k, g.groups, *_device(laid.array.device.id))
+        d["a_sum"] = vector(a_sum, kept, batch=m)
+    kind = _cuda_loader.device_kind(laid.array.device.id)
+    chosen = plan_conv(m, outputs, here.k, g.groups, *kind)
     chosen = chosen._replace(name=f"{chosen.name}_{'nhwc' if last else 'nchw'}")
-    _run(f"{chosen.unit}_{names}", chosen, d, gathered)
+    run(f"{chosen.unit}_{names}", chosen, d, gathered)
 
 
 def _launch_direct(
@@ -308,11 +308,11 @@ def _launch_direct(
     filters: PackedFilters = w.array
     assert filters.direct is not None
     kept: list[Any] = []
-    d = _described(g, last, where, x, w, y, kept)
+    d = described(g, last, where, x, w, y, kept)
     d["a"] = laid.pointer
     d["b"], d["ldb"] = filters.direct.pointer, filters.direct.frame.of_pixel * CHUNK
     if x.zero_point is not None:
-        d["b_sum"] = _vector(filters.sums, kept)
+        d["b_sum"] = vector(filters.sums, kept)
     channels, outputs, quads = g.channels // g.groups, g.outputs // g.groups, -(-g.outputs // 4)
     # Pixels and quads of a block, as in conv_direct.cuh.
     down, across = (4 * 8, 32) if last else (4 * 32, 8)
@@ -326,7 +326,7 @@ def _launch_direct(
     )  # fmt: skip
 
 
-def _described(
+def described(
     g: Geometry, last: bool, where: Places, x: Operand, w: Operand, y: Result, kept: list[Any]
 ) -> dict[str, Any]:
     """The fields of pq_gemm that results and parameters decide, all outputs being one matrix."""
@@ -337,17 +337,17 @@ def _described(
     d["ldc"] = g.outputs if last else where.pixels
     d["c_batch"] = outputs if last else outputs * where.pixels
     one = np.float32(1)
-    d["a_zero"] = _vector(x.zero_point, kept)
-    d["a_scale"] = _vector(one if x.scale is None else x.scale, kept)
+    d["a_zero"] = vector(x.zero_point, kept)
+    d["a_scale"] = vector(one if x.scale is None else x.scale, kept)
     of_outputs = {
         "b_zero": w.zero_point, "b_scale": one if w.scale is None else w.scale, "bias": y.bias
     }  # fmt: skip
     for name, values in of_outputs.items():
         each = values is not None and values.ndim > 0
-        d[name] = _vector(values, kept, batch=outputs if each else 0)
+        d[name] = vector(values, kept, batch=outputs if each else 0)
     d["m"], d["n"], d["batches"] = g.images * where.pixels, g.outputs, 1
     d["depth"] = g.products
-    _describe_results(d, y)
+    describe_results(d, y)
     return d
 
 
@@ -375,7 +375,7 @@ def _wide(
     kept: list[Any] = []
     result = y.array if last else cupy.empty((g.images, where.pixels, n), y.array.dtype)
     plain = x._replace(zero_point=None), w._replace(zero_point=None)
-    d = _described(g, True, where, *plain, y._replace(array=result), kept)
+    d = described(g, True, where, *plain, y._replace(array=result), kept)
     launch("gemm_wide", "finish", blocks, 256, sums, packed(d))
     if not last:
         bits = np.dtype(f"u{result.itemsize}")  # CuPy copies no bfloat16

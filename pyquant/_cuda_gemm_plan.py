@@ -144,9 +144,7 @@ def _tiled(
     return Plan(unit, name, tiles * splits, tile.threads, shared, splits, tile, sums)
 
 
-def plan_blocks(
-    m: int, n: int, block: int, batches: int, capability: int, processors: int
-) -> Plan:
+def plan_blocks(m: int, n: int, block: int, batches: int, capability: int, processors: int) -> Plan:
     """The kernel where every `block` of K, a multiple of 32, has a scale of its own.
 
     Sums of floats have an order, and none can share K: many tiles are all that makes use of the

@@ -34,6 +34,7 @@ _MIXED_SIGNS = re.compile(r"gemm_hopper_(i8u8|u8i8)_")
 _OLDEST = 75  # compute capability of Turing, whose matrix instructions the kernels need
 _DYNAMIC_SHARED_LIMIT = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _STATIC_SHARED = 1  # CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES
+_PROCESSORS = 16  # cudaDevAttrMultiProcessorCount
 _SHARED_BY_OPTING_IN = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
 
 Kernel = Callable[..., None]
@@ -223,6 +224,15 @@ def understood(arch: str) -> str:
 def compiles(unit: str) -> bool:
     """Does NVRTC know its instructions? Hopper's products of mixed signs came with CUDA 12.4."""
     return _MIXED_SIGNS.match(unit) is None or _nvrtc().getVersion() >= (12, 4)
+
+
+@cache
+def device_kind(number: int) -> tuple[int, int]:
+    """Compute capability, 90 for 9.0, and multiprocessors."""
+    import cupy
+
+    processors = cupy.cuda.runtime.deviceGetAttribute(_PROCESSORS, number)
+    return int(cupy.cuda.Device(number).compute_capability), int(processors)
 
 
 def kernel(unit: str, name: str) -> Kernel:

@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from pyquant import _cpu
+from pyquant import _cpu, _cuda_loader
 from pyquant._cuda_blocks import multiply_blocks
 from pyquant._cuda_gemm import (
-    _INT32_MAX,
-    _OUTPUTS,
-    _described,
-    _device,
-    _farthest,
-    _product,
-    _run,
-    _vector,
-    _wide_product,
+    INT32_MAX,
+    OUTPUTS,
+    described,
+    farthest,
+    product,
+    run,
+    vector,
+    wide_product,
 )
 from pyquant._cuda_gemm_plan import MOST_ROWS, plan_across, plan_of_floats
 from pyquant._cuda_rows import (
@@ -68,27 +67,27 @@ def _multiply_floats(a: Operand, b: Operand, y: Result) -> bool:
         return False
     (m, depth), n = x.shape, target.shape[1]
     k = -(-depth // 16) * 16
-    chosen = plan_of_floats(m, n, k, x.itemsize, _device(target.device.id)[1])
+    chosen = plan_of_floats(m, n, k, x.itemsize, _cuda_loader.device_kind(target.device.id)[1])
     if across_k(b.array) is not None:
         return False
     unsigned = grid is not None and grid.qmin >= 0
-    most = _farthest(a._replace(code=_cpu.U8 if unsigned else _cpu.I8)) * _farthest(b)
-    if chosen is None or (y.code != _cpu.I32 and k * most > _INT32_MAX):
+    most = farthest(a._replace(code=_cpu.U8 if unsigned else _cpu.I8)) * farthest(b)
+    if chosen is None or (y.code != _cpu.I32 and k * most > INT32_MAX):
         return False
     (right,), (b_sum,) = _right(b, 0)[1:3]
     left = Rows(x, x.data.ptr, 1, m, depth, k, x.strides[0], 0, True)
     kept: list[Any] = []
-    g = _described(left, right, a, b, y, kept)
+    g = described(left, right, a, b, y, kept)
     if dynamic:
         g["a_scale"] = 0, 1, 0, 0, 1
     if unsigned:  # its codes are made 128 lower, where 0 is none that can be left out
         g["a_zero"] = *g["a_zero"][:-1], 1
     if g["a_zero"][-1] and b_sum is not None:
-        g["b_sum"] = _vector(b_sum[0], kept)
+        g["b_sum"] = vector(b_sum[0], kept)
     qmin, qmax = (-127, 127) if grid is None else (grid.qmin, grid.qmax)
     lowered = 128 if unsigned else 0
-    how = _OUTPUTS[a.code], int(dynamic), qmin - lowered, qmax - lowered, lowered
-    _run(f"{chosen.unit}_{right.name}", chosen, g, *how)
+    how = OUTPUTS[a.code], int(dynamic), qmin - lowered, qmax - lowered, lowered
+    run(f"{chosen.unit}_{right.name}", chosen, g, *how)
     return True
 
 
@@ -100,13 +99,13 @@ def _multiply_across(a: Operand, b: Operand, y: Result) -> bool:
     right = across_k(b.array)
     if right is None or m > MOST_ROWS or depth == 0:
         return False
-    if y.code != _cpu.I32 and depth * _farthest(a) * _farthest(b) > _INT32_MAX:
+    if y.code != _cpu.I32 and depth * farthest(a) * farthest(b) > INT32_MAX:
         return False
     left, batches = rows_along_k(a.array), math.prod(target.shape[:-2])
-    chosen = plan_across(m, n, depth, batches, _device(target.device.id)[1])
+    chosen = plan_across(m, n, depth, batches, _cuda_loader.device_kind(target.device.id)[1])
     kept: list[Any] = []
-    g = _described(left, right, a, b, y, kept)
-    _run(f"{chosen.unit}_{left.name}{right.name}", chosen, g)
+    g = described(left, right, a, b, y, kept)
+    run(f"{chosen.unit}_{left.name}{right.name}", chosen, g)
     return True
 
 
@@ -163,11 +162,11 @@ def _multiply(a: Operand, b: Operand, y: Result, block: int) -> None:
         multiply_blocks(right, a, b, y, block)
         return
     left = rows_along_k(a.array)
-    most = _farthest(a) * _farthest(b)
-    if y.code == _cpu.I32 or left.depth * most <= _INT32_MAX:
-        _product(left, right.parts[0], a, b, y, right.sums[0])
+    most = farthest(a) * farthest(b)
+    if y.code == _cpu.I32 or left.depth * most <= INT32_MAX:
+        product(left, right.parts[0], a, b, y, right.sums[0])
     else:
-        _wide_product(left, right.parts[0], a, b, y, most)
+        wide_product(left, right.parts[0], a, b, y, most)
 
 
 def _right(b: Operand, block: int) -> Blocks:

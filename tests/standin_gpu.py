@@ -75,14 +75,11 @@ def installed():
     """The device, while it is in CuPy's place."""
     with standin_cupy.installed(), ExitStack() as stack:
         device = Device()
-        _cuda_gemm = import_module("pyquant._cuda_gemm")
+        maps = import_module("pyquant._cuda_tensor_map")
         for module, name, value in (
             (_cuda_loader, "_load", device.load),
-            (_cuda_gemm, "_driver", lambda: _driver),
-            (_cuda_gemm, "_device", lambda _: device.kind),
-            (import_module("pyquant._cuda_blocks"), "_device", lambda _: device.kind),
-            (import_module("pyquant._cuda_convolution"), "_device", lambda _: device.kind),
-            (import_module("pyquant._cuda_matmul"), "_device", lambda _: device.kind),
+            (_cuda_loader, "device_kind", lambda _: device.kind),
+            (maps, "_driver", lambda: _driver),
         ):
             stack.enter_context(mock.patch.object(module, name, value))
         yield device

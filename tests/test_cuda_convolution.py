@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+from importlib import import_module
 from unittest import mock
 
 import numpy as np
@@ -181,8 +182,7 @@ def test_nothing_and_single_elements(gpu):
 
 
 def test_images_go_in_shares_where_there_are_too_many(gpu):
-    from pyquant import _cuda_convolution
-
+    _cuda_convolution = import_module("pyquant._cuda_convolution")
     rng = random_generator("shares")
     x, w = codes(rng, (5, 3, 6, 7), True), codes(rng, (4, 3, 3, 3), True)
     with mock.patch.object(_cuda_convolution, "_MOST_CHUNKS", 2 * 8 * 9):
@@ -305,9 +305,9 @@ def test_what_is_not_finite_gives_nan(gpu):
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_beyond_int32(gpu, layout):
     for channels, kernel in ((40000, 1), (4100, 3)):
-        x = np.full((1, channels, kernel, kernel + 1), 255, np.uint8)
+        x = np.full((2, channels, kernel, kernel + 1), 255, np.uint8)
         w = np.full((3, channels, kernel, kernel), 255, np.uint8)
-        x[:, ::3], w[1, ::7] = 3, 9
+        x[1, ::3], w[1, ::7] = 3, 9
         x = as_layout(x, layout)
         for mode, rounding in [("float", "double"), ("fixed", "single")]:
             rest = 1e-3, 0, 77.7, np.int16(5)

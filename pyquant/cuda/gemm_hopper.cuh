@@ -192,7 +192,7 @@ template <bool SA, bool SB> PQ_DEVICE void consume(const pq_gemm &g, HopperShare
 
 #ifdef PQ_A_SIGNED
 /* The grid is of whole clusters, as many as fit the device at once. The sizes of shared memory and of the boxes are in
- * pyquant/_cuda_gemm.py too. */
+ * pyquant/_cuda_gemm_plan.py and _cuda_tensor_map.py too. */
 PQ_KERNEL __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(HOPPER_THREADS, 1)
     gemm_128x256_sm_90a(const __grid_constant__ TensorMap map_a, const __grid_constant__ TensorMap map_b,
                         const pq_gemm g)

@@ -192,10 +192,10 @@ def test_rows_that_are_not_finite_stay_apart(cp):
 @pytest.mark.parametrize("k", [16, 100, 3000])
 def test_every_kernel_ends_as_the_cpu_does(cp, monkeypatch, device, k):
     """Many tiles and edges of each: those of Hopper, where there are enough, and of other GPUs."""
-    from pyquant import _cuda_gemm
+    from pyquant import _cuda_loader
 
     if device is not None:
-        monkeypatch.setattr(_cuda_gemm, "_device", lambda number: device)
+        monkeypatch.setattr(_cuda_loader, "device_kind", lambda number: device)
     rng = np.random.default_rng(k)
     x, w = (rng.standard_normal((n, k)).astype(np.float32) for n in (1300, 3100))
     a = pq.quantize(x, axis=0, dtype="uint8", scheme="affine")
