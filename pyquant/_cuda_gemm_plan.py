@@ -183,9 +183,7 @@ def plan_of_floats(m: int, n: int, k: int, itemsize: int, processors: int) -> Pl
     ):
         splits *= 2
     grid = min(-(-pairs * splits // FRONT_WARPS), processors)
-    return Plan(
-        "gemm_front", f"gemm_front_{_rows_of_kernel(m)}", grid, 32 * FRONT_WARPS, m * k, splits
-    )
+    return Plan("gemm_front", "gemm_front", grid, 32 * FRONT_WARPS, m * k, splits)
 
 
 def plan_across(m: int, n: int, k: int, batches: int, processors: int) -> Plan:

@@ -98,16 +98,33 @@ PQ_DEVICE void quantize_rows(const pq_gemm &g, const pq_front &how, int zero, ch
     if (lane == 0) scales[row] = s.scale;
 }
 
-template <bool SB, int ROWS> PQ_DEVICE void multiply_floats(const pq_gemm &g, const pq_front &how)
+/* All pairs of this block, of which `of_warp` is the first of this warp. */
+template <bool SB, int ROWS> PQ_DEVICE void multiply_pairs(const pq_gemm &g, const CodesInShared &left, int of_warp, int part)
 {
     typedef Pair<true, SB, ROWS> Values;
-    __shared__ float scales[ROWS];
+    const int pairs = pairs_of(g), blocks = (int)gridDim.x, at_a_time = FRONT_WARPS / g.splits;
+    for (int first = (int)blockIdx.x; first < pairs; first += at_a_time * blocks) {
+        const int n0 = (first - (int)blockIdx.x + of_warp) * ROWS_PAIR;
+        int mine = n0 < g.n ? Values::multiply(g, left, n0, part, 0) : 0;
+        if (g.splits > 1) {
+            mine = with_other_parts<FRONT_WARPS>(mine, g.splits);
+            __syncthreads(); /* they have been read, and may be written again */
+        }
+        if (part == 0) Values::store(g, left, mine, n0, 0);
+    }
+}
+
+/* The registers are those of eight rows, of which there are enough for the one block of a multiprocessor. */
+PQ_KERNEL __launch_bounds__(32 * FRONT_WARPS, 1)
+    gemm_front(const pq_gemm g, i64 type, i64 dynamic, i64 qmin, i64 qmax, i64 lowered)
+{
+    __shared__ float scales[8];
     PQ_DYNAMIC_SHARED(char, codes);
+    const pq_front how = {(int)type, (int)dynamic, (int)qmin, (int)qmax, (int)lowered};
     const int zero = (int)bits_at(g.a_zero, 0, 0) - how.lowered;
     const CodesInShared left = {codes, scales, g.k, zero};
     /* Neighbouring pairs are those of different blocks, so that all have as many, give or take one. */
-    const int pairs = pairs_of(g), blocks = (int)gridDim.x, at_a_time = FRONT_WARPS / g.splits;
-    const int part = warp_id() % g.splits, of_warp = warp_id() / g.splits * blocks + (int)blockIdx.x;
+    const int part = warp_id() % g.splits, of_warp = warp_id() / g.splits * (int)gridDim.x + (int)blockIdx.x;
 #pragma unroll
     for (int j = 0; j < ROWS_PAIR; j++) {
         const int n = of_warp * ROWS_PAIR + j;
@@ -120,25 +137,8 @@ template <bool SB, int ROWS> PQ_DEVICE void multiply_floats(const pq_gemm &g, co
     else quantize_rows<BF16>(g, how, zero, codes, scales);
     __syncthreads();
 
-    for (int first = (int)blockIdx.x; first < pairs; first += at_a_time * blocks) {
-        const int n0 = (first - (int)blockIdx.x + of_warp) * ROWS_PAIR;
-        int mine = n0 < g.n ? Values::multiply(g, left, n0, part, 0) : 0;
-        if (g.splits > 1) {
-            mine = with_other_parts<FRONT_WARPS>(mine, g.splits);
-            __syncthreads(); /* they have been read, and may be written again */
-        }
-        if (part == 0) Values::store(g, left, mine, n0, 0);
-    }
+    if (g.m == 1) multiply_pairs<PQ_B_SIGNED, 1>(g, left, of_warp, part);
+    else if (g.m == 2) multiply_pairs<PQ_B_SIGNED, 2>(g, left, of_warp, part);
+    else if (g.m <= 4) multiply_pairs<PQ_B_SIGNED, 4>(g, left, of_warp, part);
+    else multiply_pairs<PQ_B_SIGNED, 8>(g, left, of_warp, part);
 }
-
-#define PQ_FRONT(ROWS)                                                                                         \
-    PQ_KERNEL __launch_bounds__(32 * FRONT_WARPS, 1)                                                            \
-        gemm_front_##ROWS(const pq_gemm g, i64 type, i64 dynamic, i64 qmin, i64 qmax, i64 lowered)              \
-    {                                                                                                          \
-        const pq_front how = {(int)type, (int)dynamic, (int)qmin, (int)qmax, (int)lowered};                     \
-        multiply_floats<PQ_B_SIGNED, ROWS>(g, how);                                                            \
-    }
-PQ_FRONT(1)
-PQ_FRONT(2)
-PQ_FRONT(4)
-PQ_FRONT(8)
