@@ -68,11 +68,11 @@ def _multiply_floats(a: Operand, b: Operand, y: Result) -> bool:
     (m, depth), n = x.shape, target.shape[1]
     k = -(-depth // 16) * 16
     chosen = plan_of_floats(m, n, k, x.itemsize, _cuda_loader.device_kind(target.device.id)[1])
-    if across_k(b.array) is not None:
+    if chosen is None or across_k(b.array) is not None:
         return False
     unsigned = grid is not None and grid.qmin >= 0
     most = farthest(a._replace(code=_cpu.U8 if unsigned else _cpu.I8)) * farthest(b)
-    if chosen is None or (y.code != _cpu.I32 and k * most > INT32_MAX):
+    if y.code != _cpu.I32 and k * most > INT32_MAX:
         return False
     (right,), (b_sum,) = _right(b, 0)[1:3]
     left = Rows(x, x.data.ptr, 1, m, depth, k, x.strides[0], 0, True)
