@@ -260,10 +260,8 @@ def int32_output(out: Any, shape: tuple[int, ...], *operands: Operand) -> Array:
     return out if out is not None and whole_strides(out) else checked
 
 
-def product_refused(status: int, a: Operand, block: int = 0) -> NoReturn:
+def product_refused(status: int, a: Operand) -> NoReturn:
     """The exception for a status of a product whose shapes and parameters were checked."""
-    if status == _cpu.ERROR_OVERFLOW:
-        raise OverflowError(f"the sums of a block of {block} products could overflow int32")
     if status == _cpu.ERROR_NONFINITE:
         x = np.ascontiguousarray(a.array)
         found = _cpu.find_nonfinite(x, a.code) < x.size

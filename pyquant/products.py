@@ -301,7 +301,7 @@ def _product(
             refuse_overflow(shape.k, left, right, codes)
     status = multiply(backend, left, right, result, block)
     if status:
-        product_refused(status, left, block)
+        product_refused(status, left)
     return end.finished(array)
 
 

@@ -185,23 +185,9 @@ PQ_INLINE vi low_words(vi a, vi b)
 }
 PQ_INLINE vi add_words(vi a, vi b) { return _mm256_add_epi16(a, b); }
 
-typedef struct {
-    vi low, high;
-} codes;
-
-#define PUT_CODES(name, put)                                               \
-    PQ_INLINE void name(void *q, size_t i, codes c, pq_type type)          \
-    {                                                                      \
-        if (type == PQ_I8) {                                               \
-            put((__m256i *)((int8_t *)q + i), c.low);                      \
-        } else {                                                           \
-            put((__m256i *)((int16_t *)q + i), c.low);                     \
-            put((__m256i *)((int16_t *)q + i + 16), c.high);               \
-        }                                                                  \
-    }
-PUT_CODES(store_codes, _mm256_storeu_si256)
-PUT_CODES(stream_codes, _mm256_stream_si256)
-#undef PUT_CODES
+#define PUT_VECTOR _mm256_storeu_si256
+#define STREAM_VECTOR _mm256_stream_si256
+#include "codes.inc"
 
 PQ_INLINE void store_first_codes(void *q, size_t i, size_t n, codes c, pq_type type)
 {
@@ -218,4 +204,3 @@ PQ_INLINE void stream_line(void *to, const void *from)
     _mm256_stream_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
     _mm256_stream_si256((__m256i *)to + 1, _mm256_loadu_si256((const __m256i *)from + 1));
 }
-PQ_INLINE void stream_end(void) { _mm_sfence(); }

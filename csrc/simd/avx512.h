@@ -147,24 +147,9 @@ PQ_INLINE vi low_words(vi a, vi b)
 }
 PQ_INLINE vi add_words(vi a, vi b) { return _mm512_add_epi16(a, b); }
 
-/* A block of codes, packed to the stored width; high: the second half of 16-bit ones. */
-typedef struct {
-    vi low, high;
-} codes;
-
-#define PUT_CODES(name, put)                                               \
-    PQ_INLINE void name(void *q, size_t i, codes c, pq_type type)          \
-    {                                                                      \
-        if (type == PQ_I8) {                                               \
-            put((void *)((int8_t *)q + i), c.low);                         \
-        } else {                                                           \
-            put((void *)((int16_t *)q + i), c.low);                        \
-            put((void *)((int16_t *)q + i + 32), c.high);                  \
-        }                                                                  \
-    }
-PUT_CODES(store_codes, _mm512_storeu_si512)
-PUT_CODES(stream_codes, _mm512_stream_si512)
-#undef PUT_CODES
+#define PUT_VECTOR _mm512_storeu_si512
+#define STREAM_VECTOR _mm512_stream_si512
+#include "codes.inc"
 
 PQ_INLINE void store_first_codes(void *q, size_t i, size_t n, codes c, pq_type type)
 {
@@ -177,4 +162,3 @@ PQ_INLINE void store_first_codes(void *q, size_t i, size_t n, codes c, pq_type t
 }
 
 PQ_INLINE void stream_line(void *to, const void *from) { _mm512_stream_si512(to, _mm512_loadu_si512(from)); }
-PQ_INLINE void stream_end(void) { _mm_sfence(); }
