@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +14,12 @@ from c_build import ROOT, must
 from pyquant import _cuda_loader
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100a", "sm_120"]
+# Close relatives of sm_80 and sm_120: matrix kernels for them are a slow test.
+RELATIVES = ["sm_86", "sm_89", "sm_100a"]
 # One of each generation of machine code; the others differ little, and disassembling takes long.
 DISASSEMBLED = ["sm_75", "sm_90", "sm_120"]
 FOLDER = ROOT / "build" / "cuda-cubins"
+_TYPES_OF_MATRICES = re.compile(r"(?:gemm|conv)_\w+?_([iu]8(?:[iu]8)?)")
 _PROGRAM = """
 import sys
 from pyquant._cuda_loader import cubin
@@ -45,6 +48,14 @@ def jobs() -> list[tuple[str, str]]:
     ]
 
 
+def jobs_left_out() -> list[tuple[str, str]]:
+    """Matrix kernels for the architectures and types that `jobs` has others for."""
+    units = [unit for unit in _cuda_loader.units() if _TYPES_OF_MATRICES.match(unit)]
+    numbers = [arch[3:] for arch in ARCHITECTURES if arch != "sm_90a"]
+    everything = {(u, _cuda_loader.architecture(u, number)) for u in units for number in numbers}
+    return sorted(everything - set(jobs()))
+
+
 def _is_one_too_many(unit: str, arch: str) -> bool:
     """On sm_90a run those units alone that are for it.
 
@@ -52,19 +63,20 @@ def _is_one_too_many(unit: str, arch: str) -> bool:
     """
     if arch == "sm_90a":
         return not unit.endswith("sm_90a")
-    types = re.match(r"(?:gemm|conv)_\w+?_([iu]8(?:[iu]8)?)", unit)
-    return types is not None and types[1] not in ("i8i8", "i8") and arch != "sm_90"
+    types = _TYPES_OF_MATRICES.match(unit)
+    if types is None or arch == "sm_90":
+        return False
+    return arch in RELATIVES or types[1] not in ("i8i8", "i8")
 
 
-@cache
-def compile_all() -> None:
-    """Fill the folder, by as many processes as there are processors."""
+def compile_units(chosen: Sequence[tuple[str, str]]) -> None:
+    """Into the folder, by as many processes as there are processors."""
     need_nvrtc()
     workers = min(os.cpu_count() or 1, 8)
     environment = {**os.environ, "PYQUANT_CACHE_DIR": str(FOLDER)}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    names = [":".join(job) for job in jobs()]
+    names = [":".join(job) for job in chosen]
     running = [
         subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *names[i::workers]],
@@ -75,6 +87,12 @@ def compile_all() -> None:
     said = [process.communicate()[1] for process in running]
     for process, errors in zip(running, said, strict=True):
         assert process.returncode == 0, errors
+
+
+@cache
+def compile_all() -> None:
+    """What `jobs` lists; nothing else stays in the folder."""
+    compile_units(jobs())
     used = {cubin_path(*job).name for job in jobs()}
     for old in FOLDER.glob("*.cubin"):
         if old.name not in used:
@@ -88,7 +106,8 @@ def cubin_path(unit: str, arch: str) -> Path:
 @cache
 def cubin(unit: str, arch: str) -> Path:
     """A file of the machine code alone, for NVIDIA's tools."""
-    compile_all()
+    if not cubin_path(unit, arch).exists():
+        compile_all()
     path = cubin_path(unit, arch).with_suffix(".elf")
     path.write_bytes(cubin_path(unit, arch).read_bytes()[32:])
     return path

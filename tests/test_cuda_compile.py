@@ -1,7 +1,17 @@
 """What the CUDA compiler makes of every kernel, for every architecture, without a GPU."""
 
 import pytest
-from cuda_build import ARCHITECTURES, DISASSEMBLED, count, instructions, jobs, resources
+from cuda_build import (
+    ARCHITECTURES,
+    DISASSEMBLED,
+    compile_all,
+    compile_units,
+    count,
+    instructions,
+    jobs,
+    jobs_left_out,
+    resources,
+)
 
 from pyquant import _cuda_loader
 
@@ -22,14 +32,26 @@ REDUCTIONS = {
 }  # fmt: skip
 
 
+def check_memory(unit, arch):
+    kernels = resources(unit, arch)
+    assert kernels, f"{unit} has no kernels"
+    for name, used in kernels.items():
+        assert used["STACK"] == used["LOCAL"] == 0, f"{name} for {arch}: {used}"
+        assert used["REG"] <= 255
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_kernel_compiles_without_spills_and_local_memory(arch):
+    compile_all()
     for unit in (unit for unit, a in jobs() if a == arch):
-        kernels = resources(unit, arch)
-        assert kernels, f"{unit} has no kernels"
-        for name, used in kernels.items():
-            assert used["STACK"] == used["LOCAL"] == 0, f"{name} for {arch}: {used}"
-            assert used["REG"] <= 255
+        check_memory(unit, arch)
+
+
+@pytest.mark.slow
+def test_matrix_kernels_of_every_type_for_every_architecture():
+    compile_units(jobs_left_out())
+    for unit, arch in jobs_left_out():
+        check_memory(unit, arch)
 
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)
