@@ -48,7 +48,7 @@ def test_every_kernel_compiles_without_spills_and_local_memory(arch):
 
 
 @pytest.mark.slow
-def test_matrix_kernels_of_every_type_for_every_architecture():
+def test_every_kernel_of_every_type_for_every_architecture():
     compile_units(jobs_left_out())
     for unit, arch in jobs_left_out():
         check_memory(unit, arch)

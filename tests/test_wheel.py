@@ -40,7 +40,9 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "tree", ignore=MADE)
     shutil.rmtree(folder / "tree" / "pyquant" / "include", ignore_errors=True)
-    run(sys.executable, "-m", "build", "--outdir", folder / "dist", folder / "tree")
+    # The requirements of the build are those of the tests too: no environment is made for it.
+    build = [sys.executable, "-m", "build", "--no-isolation"]
+    run(*build, "--outdir", folder / "dist", folder / "tree")
     return folder
 
 
