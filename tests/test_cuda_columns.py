@@ -5,15 +5,9 @@ import itertools
 import cuda_host
 import numpy as np
 import pytest
-from cuda_products import BF16, CODE8, F32, I32, product
+from cuda_products import BF16, CODE8, F32, I32, SIGNS, pair, product
 
 from pyquant._cuda_gemm_plan import plan_across
-
-SIGNS = list(itertools.product((True, False), repeat=2))
-
-
-def pair(signed) -> str:
-    return "".join("i8" if s else "u8" for s in signed)
 
 
 @pytest.fixture(scope="module", params=SIGNS, ids=pair)
@@ -85,7 +79,7 @@ BROKEN = {
         "batch);\n        __syncthreads();\n        if (g.splits",
         "batch);\n        if (g.splits",
     ),
-    "parts_read_before_all_are_there": ("before != g.splits - 1", "before != 0"),
+    "parts_read_before_all_are_there": ("!is_last_part(", "is_last_part("),
 }
 
 

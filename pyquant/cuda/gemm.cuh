@@ -82,6 +82,26 @@ PQ_DEVICE int2 tile_position(int number, int tiles_m, int tiles_n)
     return tile;
 }
 
+/* Split-K: the blocks that share `number` leave their sums in g.partial; true in the last one to have done so, which adds
+ * them up, in int32 and so in any order, and goes on alone. Nothing waits. All threads must call. */
+PQ_DEVICE bool is_last_part(const pq_gemm &g, int number)
+{
+    __shared__ int before;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) before = atomicAdd(g.done + number, 1);
+    __syncthreads();
+    if (before != g.splits - 1) return false;
+    __threadfence();
+    return true;
+}
+
+PQ_DEVICE int4 add_parts(const int4 &a, const int4 &b)
+{
+    return make_int4((int)((u32)a.x + (u32)b.x), (int)((u32)a.y + (u32)b.y), (int)((u32)a.z + (u32)b.z),
+                     (int)((u32)a.w + (u32)b.w));
+}
+
 /* What the epilogue needs of one column, and of one row. */
 struct pq_column {
     u32 zero, sum; /* of B */

@@ -76,26 +76,16 @@ template <bool SA, bool SB, int ROWS> struct Strip {
         return dot16<SIGNED, SB>(x, column, c);
     }
 
-    /* Split-K, as in tile.cuh: the last block of a strip has the sums of all. */
+    /* Has the block the sums of all that share K with it? */
     static __device__ __forceinline__ bool last_with_all(const pq_gemm &g, int *sums, int strip, int part)
     {
-        __shared__ int before;
         int4 *const first = g.partial + (i64)strip * g.splits * PIECES;
         for (int i = threadIdx.x; i < PIECES; i += THREADS) first[(i64)part * PIECES + i] = ((const int4 *)sums)[i];
-        __threadfence();
-        __syncthreads();
-        if (threadIdx.x == 0) before = atomicAdd(g.done + strip, 1);
-        __syncthreads();
-        if (before != g.splits - 1) return false;
-        __threadfence();
+        if (!is_last_part(g, strip)) return false;
         for (int i = threadIdx.x; i < PIECES; i += THREADS) {
             int4 sum = make_int4(0, 0, 0, 0);
             for (int s = 0; s < g.splits; s++) {
-                const int4 more = load_shared_by_blocks(first + (i64)s * PIECES + i);
-                sum.x = (int)((u32)sum.x + (u32)more.x);
-                sum.y = (int)((u32)sum.y + (u32)more.y);
-                sum.z = (int)((u32)sum.z + (u32)more.z);
-                sum.w = (int)((u32)sum.w + (u32)more.w);
+                sum = add_parts(sum, load_shared_by_blocks(first + (i64)s * PIECES + i));
             }
             ((int4 *)sums)[i] = sum;
         }

@@ -140,11 +140,9 @@ struct Tile {
         }
     }
 
-    /* Split-K: every block leaves its sums; the last of a tile to do so adds them up, in int32 and so in any order, and
-     * goes on alone. Nothing waits. */
+    /* Has the block the sums of all that share K with it? */
     static __device__ __forceinline__ bool last_with_all(const pq_gemm &g, int (&acc)[MT][NT][4], int tile, int split)
     {
-        __shared__ int place;
         int4 *const first = g.partial + (i64)tile * g.splits * (MT * NT * THREADS) + threadIdx.x;
         int4 *own = first + (i64)split * (MT * NT * THREADS);
 #pragma unroll
@@ -152,23 +150,16 @@ struct Tile {
             const int *c = acc[i / NT][i % NT];
             own[i * THREADS] = make_int4(c[0], c[1], c[2], c[3]);
         }
-        __threadfence();
-        __syncthreads();
-        if (threadIdx.x == 0) place = atomicAdd(g.done + tile, 1);
-        __syncthreads();
-        if (place != g.splits - 1) return false;
-        __threadfence();
+        if (!is_last_part(g, tile)) return false;
         for (int s = 0; s < g.splits; s++) {
             if (s == split) continue;
             const int4 *other = first + (i64)s * (MT * NT * THREADS);
 #pragma unroll
             for (int i = 0; i < MT * NT; i++) {
-                const int4 more = load_shared_by_blocks(other + i * THREADS);
                 int *c = acc[i / NT][i % NT];
-                c[0] = (int)((u32)c[0] + (u32)more.x);
-                c[1] = (int)((u32)c[1] + (u32)more.y);
-                c[2] = (int)((u32)c[2] + (u32)more.z);
-                c[3] = (int)((u32)c[3] + (u32)more.w);
+                const int4 sum =
+                    add_parts(make_int4(c[0], c[1], c[2], c[3]), load_shared_by_blocks(other + i * THREADS));
+                c[0] = sum.x, c[1] = sum.y, c[2] = sum.z, c[3] = sum.w;
             }
         }
         return true;
