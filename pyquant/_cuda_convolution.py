@@ -7,7 +7,6 @@ its padding around it and floats quantized, and not even that where the image li
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from pyquant._cuda_gemm import (
     INT32_MAX,
     describe_results,
     farthest,
+    on_its_grid,
     product,
     run,
     vector,
@@ -89,7 +89,6 @@ class PackedFilters:
     isa = "cuda"
 
     def __init__(self, g: Geometry, w: Any, code: int) -> None:
-        self.code = code
         outputs, channels = w.shape[:2]
         signed = code == _cpu.I8
         kernel, strides = three(w.shape[2:], 1), three(w.strides[2:], 0)
@@ -136,7 +135,7 @@ def convolve(geometry: Geometry, channels_last: bool, x: Operand, w: Operand, y:
         w = w._replace(array=filters, scale=beside(w.scale), zero_point=beside(w.zero_point))
         y = y._replace(bias=beside(y.bias))
         if x.code == _cpu.F64:  # which is divided
-            x = _quantized(x)
+            x = on_its_grid(x)
         for first, count in _shares(geometry, channels_last):
             here = geometry._replace(
                 images=count, result=(count, *geometry.result[1:])
@@ -156,20 +155,6 @@ def _shares(g: Geometry, last: bool) -> list[tuple[int, int]]:
     pixels = math.prod(g.result[1:-1] if last else g.result[2:])
     together = max(1, _MOST_CHUNKS // max(chunks, pixels, 1))
     return [(i, min(together, g.images - i)) for i in range(0, g.images, together)]
-
-
-def _quantized(x: Operand) -> Operand:
-    """Floats as codes on their grid."""
-    _cuda: Any = importlib.import_module("pyquant._cuda")
-    grid = x.grid
-    assert grid is not None
-    floats = cupy.ascontiguousarray(x.array)
-    codes = cupy.empty(floats.shape, grid.storage)
-    _cuda.quantize(
-        floats, x.code, x.scale, x.zero_point, codes, grid.code, (1, 1, floats.size, 0), grid.qmin,
-        grid.qmax,
-    )  # fmt: skip
-    return x._replace(array=codes, code=grid.code, grid=None)
 
 
 def _source(x: Any, last: bool) -> Source:
@@ -260,12 +245,12 @@ def _as_rows(g: Geometry, laid: Laid, x: Operand) -> Rows | None:
     if step is None:
         return None
     k = frame.of_pixel * CHUNK
-    rows = g.images * frame.pixels
-    return Rows(laid.array, laid.pointer, 1, rows, g.channels, k, step * CHUNK or k, 0, _signed(x))
+    rows, pitch, signed = g.images * frame.pixels, step * CHUNK or k, x.code == _cpu.I8
+    return Rows(laid.array, laid.pointer, 1, rows, g.channels, k, pitch, 0, signed)
 
 
-def _signed(x: Operand) -> bool:
-    return x.code == _cpu.I8
+def _type(x: Operand) -> str:
+    return "i8" if x.code == _cpu.I8 else "u8"
 
 
 def _launch_tiles(
@@ -283,7 +268,6 @@ def _launch_tiles(
     d["n"], d["k"], d["batches"] = outputs, here.k, g.groups
     d["depth"] = _depth(g, of_group, first + chunks) - _depth(g, of_group, first)
     gathered = where.packed(g.outputs * where.pixels, first)
-    names = f"{'i8' if _signed(x) else 'u8'}{right.name}"
     m = d["m"]
     if x.zero_point is not None:
         b_sum = w.array.sums if here.k == right.k else sums_of(here)[0]
@@ -291,14 +275,14 @@ def _launch_tiles(
     if w.zero_point is not None:
         a_sum = cupy.empty((g.groups, m), np.int32)
         launch(
-            "conv_image", f"result_sums_{names[:2]}", g.groups * -(-m // 8), 256,
+            "conv_image", f"result_sums_{_type(x)}", g.groups * -(-m // 8), 256,
             gathered, laid.pointer, a_sum, m, chunks, of_group,
         )  # fmt: skip
         d["a_sum"] = vector(a_sum, kept, batch=m)
     kind = _cuda_loader.device_kind(laid.array.device.id)
     chosen = plan_conv(m, outputs, here.k, g.groups, *kind)
     chosen = chosen._replace(name=f"{chosen.name}_{'nhwc' if last else 'nchw'}")
-    run(f"{chosen.unit}_{names}", chosen, d, gathered)
+    run(f"{chosen.unit}_{_type(x)}{right.name}", chosen, d, gathered)
 
 
 def _launch_direct(
@@ -317,9 +301,8 @@ def _launch_direct(
     # Pixels and quads of a block, as in conv_direct.cuh.
     down, across = (4 * 8, 32) if last else (4 * 32, 8)
     kind = "depthwise" if channels == outputs == 1 else "grouped"
-    names = f"{'i8' if _signed(x) else 'u8'}{filters.rows.name}"
     launch(
-        f"conv_direct_{names}", f"{kind}_{'nhwc' if last else 'nchw'}",
+        f"conv_direct_{_type(x)}{filters.rows.name}", f"{kind}_{'nhwc' if last else 'nchw'}",
         -(-d["m"] // down) * -(-quads // across), 256,
         packed(d), where.packed(g.outputs * where.pixels), math.prod(g.kernel), channels,
         packed_divisor(outputs),

@@ -21,6 +21,23 @@ OUTPUTS = {
 _MODES = {_cpu.FLOAT: 0, _cpu.FIXED_DOUBLE: 1, _cpu.FIXED_SINGLE: 2}
 
 
+def on_its_grid(x: Operand) -> Operand:
+    """A float operand with static parameters as codes."""
+    import cupy
+
+    from pyquant._cuda_elementwise import quantize
+
+    grid = x.grid
+    assert grid is not None
+    floats = cupy.ascontiguousarray(x.array)
+    codes = cupy.empty(floats.shape, grid.storage)
+    layout = 1, 1, floats.size, 0
+    quantize(
+        floats, x.code, x.scale, x.zero_point, codes, grid.code, layout, grid.qmin, grid.qmax
+    )
+    return x._replace(array=codes, code=grid.code, grid=None)
+
+
 def farthest(x: Operand) -> int:
     """The largest absolute value of a code less its zero point, which may be on the device."""
     return 255 if x.zero_point is not None or x.code == _cpu.U8 else 128

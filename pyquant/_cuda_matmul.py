@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
@@ -10,11 +9,13 @@ import numpy as np
 
 from pyquant import _cpu, _cuda_loader
 from pyquant._cuda_blocks import multiply_blocks
+from pyquant._cuda_dynamic import dynamic_quantize
 from pyquant._cuda_gemm import (
     INT32_MAX,
     OUTPUTS,
     described,
     farthest,
+    on_its_grid,
     product,
     run,
     vector,
@@ -127,32 +128,17 @@ def _quantized(a: Operand) -> Operand:
     """A float operand as codes: on its grid, or symmetric int8 row by row, scales left there."""
     import cupy
 
-    _cuda: Any = importlib.import_module("pyquant._cuda")
+    if a.scale is not None:
+        return on_its_grid(a)
     x = cupy.ascontiguousarray(a.array)
     rows, k = math.prod(x.shape[:-1]), x.shape[-1]
-    if a.scale is None:
-        codes = cupy.empty(x.shape, np.int8)
-        scale = cupy.empty(x.shape[:-1], np.float32)
-        zero_point = cupy.empty(x.shape[:-1], np.int32)
-        _cuda.dynamic_quantize(
-            x, a.code, codes, _cpu.I8, (1, rows, k, 0), _cpu.SYMMETRIC, -127, 127, scale, zero_point
-        )
-        return Operand(codes, _cpu.I8, None, scale)
-    grid = a.grid
-    assert grid is not None
-    codes = cupy.empty(x.shape, grid.storage)
-    _cuda.quantize(
-        x,
-        a.code,
-        a.scale,
-        a.zero_point,
-        codes,
-        grid.code,
-        (1, 1, rows * k, 0),
-        grid.qmin,
-        grid.qmax,
+    codes = cupy.empty(x.shape, np.int8)
+    scale = cupy.empty(x.shape[:-1], np.float32)
+    zero_point = cupy.empty(x.shape[:-1], np.int32)
+    dynamic_quantize(
+        x, a.code, codes, _cpu.I8, (1, rows, k, 0), _cpu.SYMMETRIC, -127, 127, scale, zero_point
     )
-    return Operand(codes, grid.code, a.zero_point, a.scale)
+    return Operand(codes, _cpu.I8, None, scale)
 
 
 def _multiply(a: Operand, b: Operand, y: Result, block: int) -> None:
