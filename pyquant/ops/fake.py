@@ -48,12 +48,12 @@ def fake_quantize_linear(
 
 @takes_tensors(differentiable=True)
 def _fake_quantize(
-    x: Any, scale: Any, zero_point: Any, dtype: str, narrow_range: bool, *place: Any, out: Any
-) -> Array:
+    x: Any, scale: Any, zero_point: Any, dtype: str, narrow_range: bool, axis: int | None,
+    block_size: int | None, *, out: Any,
+) -> Array:  # fmt: skip
     backend = backend_of(x, out, given=(scale, zero_point))
     grid = grid_of(dtype, narrow_range)
     array, code = float_input(x)
-    axis, block_size = place
     scales, zero_points, layout = params_input(
         scale, zero_point, grid, array.shape, axis, block_size, array
     )
