@@ -1,12 +1,15 @@
 """Products for the CUDA matrix kernels on the host: operands, descriptions, and exact results."""
 
+import itertools
 from dataclasses import dataclass, field
 
+import cuda_host
 import numpy as np
 import reference
 
 from pyquant._cuda_gemm_plan import GEMM, HOPPER, Tile
 
+SIGNS = list(itertools.product((True, False), repeat=2))
 I32, F32, F16, BF16, CODE8, CODE16 = range(6)
 FLOAT, FIXED_DOUBLE, FIXED_SINGLE = range(3)
 TENSOR_MAP = np.dtype(
@@ -286,3 +289,75 @@ class BlockedProduct(Product):
 def product(rng, m, n, k, a_signed=True, b_signed=True, batches=1, b_batches=None, **given):
     a = codes(rng, (batches, m, k), a_signed)
     return Product(a, codes(rng, (b_batches or batches, n, k), b_signed), **given)
+
+
+def with_zero_points(rng, m, n, k, signed, batches=1, b_batches=None, **given):
+    one = product(rng, m, n, k, *signed, batches, b_batches, **given)
+    low = [-128 if s else 0 for s in signed]
+    one.a_zero = np.int32(rng.integers(low[0], low[0] + 256, m if rng.integers(2) else ()))
+    one.b_zero = np.int32(rng.integers(low[1], low[1] + 256, n if rng.integers(2) else ()))
+    return one
+
+
+def pair(signed) -> str:
+    return "".join("i8" if s else "u8" for s in signed)
+
+
+def epilogues(rng, m, n):
+    """What there is to say of results, for every kernel."""
+    columns = (0.001 + rng.random(n)).astype(np.float32)
+    lines = (0.001 + rng.random(m)).astype(np.float32)
+    codes = rng.integers(-70000, 70000, n).astype(np.int32)
+    reals = rng.standard_normal(n).astype(np.float32) * 50
+    one = np.float32(0.0173)
+    yield {"output": I32, "bias": codes}
+    for output in (F32, F16, BF16):
+        yield {"output": output, "a_scale": one, "b_scale": columns, "bias": reals}
+        yield {"output": output, "a_scale": lines, "b_scale": one, "clip": (0.0, np.inf)}
+        yield {"output": output, "a_scale": lines, "b_scale": columns, "clip": (-20.0, 30.0)}
+    yield {"output": F32, "a_scale": one, "b_scale": one * -0.0}
+    yield {"output": F32, "a_scale": np.float32(1e-30), "b_scale": np.float32(1e-12)}
+    for mode in (FLOAT, FIXED_DOUBLE, FIXED_SINGLE):
+        of_codes = {"mode": mode, "scale": 3.1, "zero_point": 7}
+        yield {"output": CODE8, "a_scale": one, "b_scale": columns, "bias": codes, **of_codes}
+        yield {"output": CODE8, "a_scale": lines, "b_scale": columns, "grid": (0, 255), **of_codes}
+        yield {"output": CODE8, "a_scale": one, "b_scale": one, "grid": (-7, 7), **of_codes}
+        yield {
+            "output": CODE16, "a_scale": lines, "b_scale": one, "grid": (-32768, 32767), **of_codes
+        }  # fmt: skip
+
+
+def with_epilogues(rng, m, n, k, signed=(True, True), **given):
+    for epilogue in epilogues(rng, m, n):
+        one = with_zero_points(rng, m, n, k, signed, gap=int(rng.integers(3)), **given)
+        for key, value in epilogue.items():
+            setattr(one, key, value)
+        yield one
+
+
+def in_blocks(rng, m, n, k, block, signed=(True, True), batches=1, b_batches=None, zeros=(1, 1)):
+    """With scales and zero points that are one for all or one for every line and block."""
+    one = BlockedProduct(
+        codes(rng, (batches, m, k), signed[0]),
+        codes(rng, (b_batches or batches, n, k), signed[1]),
+        output=F32, block=block, gap=int(rng.integers(3)),
+    )  # fmt: skip
+    blocks = -(-k // block)
+    for side, shape in enumerate(((m, blocks), (blocks, n))):
+        scale = (0.01 + rng.random(shape if rng.integers(4) else ())).astype(np.float32)
+        low = -128 if signed[side] else 0
+        zero = np.int32(rng.integers(low, low + 256, shape if rng.integers(2) else ()))
+        setattr(one, f"{'ab'[side]}_scale", np.float32(scale) if scale.ndim == 0 else scale)
+        setattr(one, f"{'ab'[side]}_zero", zero if zeros[side] else None)
+    return one
+
+
+def broken(file: str, changes: dict[str, tuple[str, str]], header: str, rename) -> str:
+    """A library's text with a copy of `file` for every change, in a namespace of its own."""
+    text = (cuda_host.KERNELS / file).read_text().replace(f'#include "{header}"', "")
+    parts = [f'#define PQ_A_SIGNED true\n#define PQ_B_SIGNED true\n#include "{header}"']
+    for kernel, (right, wrong) in changes.items():
+        assert text.count(right) == 1
+        parts += [f"namespace in_{kernel} {{", rename(text, kernel).replace(right, wrong)]
+        parts += ["}", f"using in_{kernel}::{kernel};"]
+    return "\n".join(parts)

@@ -57,5 +57,5 @@ def test_every_length_and_address():
 
 @pytest.mark.slow
 def test_everything():
-    names = ("host", "shim", "gemm", "front", "columns", "reductions", "convolution")
-    run_tests(*(f"tests/test_cuda_{of}.py" for of in names))
+    names = "host shim gemm blocks hopper operands front columns reductions convolution"
+    run_tests(*(f"tests/test_cuda_{of}.py" for of in names.split()))
